@@ -1,0 +1,33 @@
+"""The network: sensors, and the links between them."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Sensor:
+    """A detector station. Speeds in mph, milepost in miles; what is not known is None."""
+
+    sensor_id: str
+    name: str | None = None
+    road: str | None = None
+    direction: str | None = None
+    lanes: int | None = None
+    milepost: float | None = None
+    latitude: float | None = None
+    longitude: float | None = None
+    speed_limit: float | None = None
+    reference_speed: float | None = None
+    status: str = "active"
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """Traffic passes `from_sensor` and then `to_sensor`; `distance_mi` along the road, where known.
+
+    `weight` in (0, 1] says how closely the two are coupled, where a source gives it in place of a distance.
+    """
+
+    from_sensor: str
+    to_sensor: str
+    distance_mi: float | None = None
+    weight: float | None = None

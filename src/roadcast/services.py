@@ -1,0 +1,92 @@
+"""Services and the board on which each says how it is.
+
+A service is a named coroutine that runs until it is cancelled. One that ends by itself ends its process:
+`run` raises what it raised, and whoever supervises the process restarts it.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+
+
+class Status(StrEnum):
+    """How a part is. `starting` and `degraded` still serve."""
+
+    OK = "ok"
+    STARTING = "starting"
+    DEGRADED = "degraded"
+    DOWN = "down"
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """What one part says of itself, since when, and what to do about it."""
+
+    name: str
+    status: Status
+    since: datetime
+    detail: str = ""
+    remedy: str = ""
+
+
+@dataclass(slots=True)
+class Board:
+    """The present state of every part. `on_change` hears of each change of status, old part first."""
+
+    now: Callable[[], datetime]
+    _parts: dict[str, Part] = field(default_factory=dict[str, Part])
+    _listeners: list[Callable[[Part | None, Part], None]] = field(
+        default_factory=list[Callable[[Part | None, Part], None]]
+    )
+
+    def report(self, name: str, status: Status, detail: str = "", remedy: str = "") -> None:
+        """Say how part `name` is. `since` moves only when the status changes."""
+        old = self._parts.get(name)
+        same = old is not None and old.status is status
+        new = Part(name, status, old.since if old is not None and same else self.now(), detail, remedy)
+        self._parts[name] = new
+        if not same:
+            for listener in self._listeners:
+                listener(old, new)
+
+    def on_change(self, listener: Callable[[Part | None, Part], None]) -> None:
+        """Call `listener` at every change of a part's status."""
+        self._listeners.append(listener)
+
+    @property
+    def parts(self) -> list[Part]:
+        """Every part, in the order in which it first reported."""
+        return list(self._parts.values())
+
+    @property
+    def status(self) -> Status:
+        """The worst status of all parts."""
+        order = list(Status)
+        return max((part.status for part in self._parts.values()), key=order.index, default=Status.STARTING)
+
+
+@dataclass(frozen=True, slots=True)
+class Service:
+    """A loop with the role that runs it."""
+
+    name: str
+    role: str
+    run: Callable[[], Awaitable[None]]
+
+
+async def run(services: Iterable[Service]) -> None:
+    """Run the services side by side until one ends, which it should not.
+
+    Raises:
+        RuntimeError: naming the service that ended without an error; else the error that ended it.
+    """
+    async with asyncio.TaskGroup() as group:
+        for service in services:
+            group.create_task(_endless(service), name=service.name)
+
+
+async def _endless(service: Service) -> None:
+    await service.run()
+    raise RuntimeError(f"service {service.name} ended")

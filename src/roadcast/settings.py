@@ -1,0 +1,267 @@
+"""Every setting, its group, default and meaning. Read from the environment and `.env`, once, by wiring and cli.
+
+`docs/settings.md` and `.env.example` are held to this file by a test.
+"""
+
+from collections.abc import Iterable
+from enum import StrEnum
+from functools import cache
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+from pydantic import AfterValidator, Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
+
+from roadcast.domain.units import Units
+from roadcast.errors import SettingsError
+
+DOCUMENTED_SECRET = "your-secret-key-here"  # noqa: S105 - the mission's placeholder, refused in production
+MIN_SECRET_LENGTH = 32
+
+
+class Mode(StrEnum):
+    """How the system is run: `--config` of the command line."""
+
+    DEVELOPMENT = "development"
+    PRODUCTION = "production"
+
+
+class Role(StrEnum):
+    """What a process does. One process may have several."""
+
+    API = "api"
+    INGEST = "ingest"
+    PREDICT = "predict"
+    SCORE = "score"
+    DETECT = "detect"
+
+
+def _zone(name: str) -> str:
+    try:
+        ZoneInfo(name)
+    except (ZoneInfoNotFoundError, ValueError) as error:
+        raise ValueError("expected a time zone name such as America/Los_Angeles") from error
+    return name
+
+
+def _split(value: object) -> object:
+    return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
+
+
+def setting(group: str, default: Any, description: str, **limits: Any) -> Any:
+    """A field of `Settings` with the group under which it is documented."""
+    return Field(default, description=description, json_schema_extra={"group": group}, **limits)
+
+
+class Settings(BaseSettings):
+    """All settings. An empty value means the default; names are those of the environment variables, in capitals."""
+
+    model_config = SettingsConfigDict(
+        env_file=".env", env_file_encoding="utf-8", env_ignore_empty=True, extra="ignore", frozen=True
+    )
+
+    # Database
+    db_host: str | None = setting("Database", None, "PostgreSQL 13 or newer. Unset: the embedded PostgreSQL.")
+    db_port: int = setting("Database", 5432, "Its port.", ge=1, le=65535)
+    db_name: str = setting("Database", "traffic_db", "The database.")
+    db_user: str = setting("Database", "postgres", "The user.")
+    db_password: SecretStr = setting("Database", SecretStr("password"), "The user's password.")
+    db_pool_size: int = setting("Database", 5, "Connections that each process keeps open.", ge=1, le=200)
+    db_max_overflow: int = setting(
+        "Database", 5, "Connections above the pool's size in a rush.", ge=0, le=200
+    )
+    db_timeout_s: float = setting("Database", 10.0, "Longest wait for a connection, and to connect.", gt=0)
+    db_query_timeout_s: float = setting("Database", 30.0, "Longest run of one query of the API.", gt=0)
+    retention_days: int | None = setting(
+        "Database", None, "Days of readings to keep, counted on the feed's clock. Unset: all.", ge=1
+    )
+    forecast_retention_days: int = setting("Database", 30, "Days of issued forecasts to keep.", ge=1)
+
+    # Kafka
+    kafka_bootstrap_servers: str | None = setting(
+        "Kafka", None, "Kafka brokers. Unset: the log in memory, for one process."
+    )
+    kafka_topic_traffic_events: str = setting("Kafka", "traffic-events", "Topic of incoming readings.")
+    kafka_topic_processed_aggregates: str = setting(
+        "Kafka", "processed-traffic-aggregates", "Topic of what ingest committed."
+    )
+    kafka_topic_predictions: str = setting("Kafka", "traffic-predictions", "Topic of issued forecasts.")
+    kafka_topic_alerts: str = setting("Kafka", "traffic-alerts", "Topic of alerts.")
+
+    # API
+    api_host: str = setting("API", "0.0.0.0", "Address to listen on.")  # noqa: S104 - the mission's default
+    api_port: int = setting("API", 8000, "Port to listen on; 0 takes a free one.", ge=0, le=65535)
+    api_reload: bool = setting(
+        "API", False, "Restart the API process when code changes; on with `--config development`."
+    )
+    api_workers: int = setting(
+        "API", 4, "At most this many workers; the log in memory runs one.", ge=1, le=64
+    )
+    cors_origins: Annotated[list[str], NoDecode] = setting(
+        "API",
+        ["http://localhost:3000", "https://yourdomain.com"],
+        "Browser origins allowed, comma-separated.",
+    )
+    max_body_bytes: int = setting("API", 16_000_000, "Largest request body.", ge=1_000)
+    ingest_queue_readings: int = setting(
+        "API", 1_000_000, "Readings that may wait to be stored; above it a request gets 503.", ge=1_000
+    )
+
+    # Logging
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"] = setting(
+        "Logging", "INFO", "Least level written; `--config development` writes DEBUG unless this is set."
+    )
+    log_format: Literal["json", "console"] = setting("Logging", "json", "Form of the log's lines.")
+    log_file: Path | None = setting(
+        "Logging",
+        Path("/var/log/traffic-api/app.log"),
+        "File beside standard output; unwritable is one warning.",
+    )
+
+    # Security
+    secret_key: SecretStr = setting(
+        "Security", SecretStr(DOCUMENTED_SECRET), "Signs tokens. Production refuses this default."
+    )
+
+    # System
+    data_dir: Path = setting("System", Path("var"), "Everything that is written but LOG_FILE.")
+    timezone: Annotated[str, AfterValidator(_zone)] = setting(
+        "System", "UTC", "Time zone of the road: local days, hours and naive stamps in files."
+    )
+    units: Units = setting(
+        "System", Units.US, "`us` (mph, miles) or `metric` (km/h, km), in requests and answers."
+    )
+    roles: Annotated[list[Role], NoDecode] = setting(
+        "System", list(Role), "What this process does, comma-separated; the log in memory needs all in one."
+    )
+    feed: Literal["demo", "none"] | None = setting(
+        "System",
+        None,
+        "`demo` runs a simulated corridor; unset: `demo` in development, `none` in production.",
+    )
+    demo_seed: int = setting("System", 1, "Seed of the simulated corridor.", ge=0)
+    demo_tick_s: float = setting(
+        "System", 5.0, "Seconds between ticks of the demo until it reaches the present.", gt=0
+    )
+    unknown_sensors: Literal["register", "reject"] | None = setting(
+        "System",
+        None,
+        "Readings of unknown sensors; unset: `register` in development, `reject` in production.",
+    )
+    stale_after_s: float = setting("System", 900.0, "A reading older than this is stale.", gt=0)
+
+    # Pipeline
+    interval_s: int = setting(
+        "Pipeline", 300, "Length of a window, in seconds; divides an hour.", ge=30, le=3600
+    )
+    horizon_minutes: int = setting("Pipeline", 60, "How far ahead forecasts reach.", ge=5, le=120)
+    max_future_s: int = setting("Pipeline", 300, "A reading further ahead of the clock is rejected.", ge=0)
+    allowed_lateness_s: int = setting("Pipeline", 86_400, "A reading later than this counts as late.", ge=0)
+    idle_timeout_s: float = setting(
+        "Pipeline", 30.0, "A window closes when its sensors have been silent for this long.", gt=0
+    )
+
+    @field_validator("cors_origins", "roles", mode="before")
+    @classmethod
+    def _comma_separated(cls, value: object) -> object:
+        return _split(value)
+
+    @field_validator("log_level", mode="before")
+    @classmethod
+    def _upper(cls, value: object) -> object:
+        return value.upper() if isinstance(value, str) else value
+
+    @model_validator(mode="after")
+    def _intervals_agree(self) -> Self:
+        if 3600 % self.interval_s:
+            raise ValueError(f"INTERVAL_S={self.interval_s}: expected a divisor of 3600, such as 300")
+        if self.horizon_minutes * 60 % self.interval_s:
+            raise ValueError(
+                f"HORIZON_MINUTES={self.horizon_minutes}: expected a multiple of INTERVAL_S={self.interval_s} s"
+            )
+        return self
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """What is passed wins over the environment, which wins over `.env`."""
+        return init_settings, env_settings, dotenv_settings
+
+
+def load_settings(mode: Mode | None = None, **given: Any) -> Settings:
+    """Read the settings, fill in what `mode` decides and refuse contradictions.
+
+    Raises:
+        SettingsError: naming the variable, its value and what was expected.
+    """
+    try:
+        settings = Settings(**given)
+    except ValidationError as error:
+        raise SettingsError(
+            "; ".join(_readable(error)), remedy="Correct it in the environment or .env."
+        ) from None
+    settings = settings.model_copy(update=_mode_defaults(settings, mode or Mode.DEVELOPMENT))
+    _refuse_contradictions(settings, mode or Mode.DEVELOPMENT)
+    return settings
+
+
+@cache
+def get_settings() -> Settings:
+    """The settings of this process, read once."""
+    return load_settings()
+
+
+def _readable(error: ValidationError) -> Iterable[str]:
+    for item in error.errors():
+        name = "_".join(str(part) for part in item["loc"][:1]).upper()
+        message = item["msg"].removeprefix("Value error, ")
+        secret = name in {"SECRET_KEY", "DB_PASSWORD"}
+        yield f"{name}={item['input']!r}: {message}" if name and not secret else f"{name} {message}".strip()
+
+
+def _mode_defaults(settings: Settings, mode: Mode) -> dict[str, object]:
+    """The values that `--config` decides where they were not given."""
+    development = mode is Mode.DEVELOPMENT
+    decided: dict[str, object] = {
+        "feed": "demo" if development else "none",
+        "unknown_sensors": "register" if development else "reject",
+        "log_level": "DEBUG" if development else "INFO",
+        "log_format": "console" if development else "json",
+        "api_reload": development,
+    }
+    given = {name for name in settings.model_fields_set if getattr(settings, name) is not None}
+    return {name: value for name, value in decided.items() if name not in given} | {
+        "data_dir": settings.data_dir.expanduser().absolute()
+    }
+
+
+def _refuse_contradictions(settings: Settings, mode: Mode) -> None:
+    if settings.kafka_bootstrap_servers:
+        raise SettingsError(
+            f"KAFKA_BOOTSTRAP_SERVERS={settings.kafka_bootstrap_servers!r}: this version runs on its log in memory.",
+            remedy="Unset it.",
+        )
+    missing = [role for role in Role if role not in settings.roles]
+    if missing:
+        raise SettingsError(
+            f"ROLES lacks {', '.join(missing)}: the log in memory cannot be shared between processes.",
+            remedy="Unset ROLES.",
+        )
+    if mode is Mode.PRODUCTION:
+        secret = settings.secret_key.get_secret_value()
+        if secret == DOCUMENTED_SECRET or len(secret) < MIN_SECRET_LENGTH:
+            raise SettingsError(
+                "SECRET_KEY is the documented default or shorter than 32 characters.",
+                remedy="Set SECRET_KEY to the output of: openssl rand -hex 32",
+            )
+        if "*" in settings.cors_origins:
+            raise SettingsError(
+                "CORS_ORIGINS=* allows every site.", remedy="Name your sites in CORS_ORIGINS."
+            )
