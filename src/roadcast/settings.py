@@ -68,9 +68,7 @@ class Settings(BaseSettings):
     db_user: str = setting("Database", "postgres", "The user.")
     db_password: SecretStr = setting("Database", SecretStr("password"), "The user's password.")
     db_pool_size: int = setting("Database", 5, "Connections that each process keeps open.", ge=1, le=200)
-    db_max_overflow: int = setting(
-        "Database", 5, "Connections above the pool's size in a rush.", ge=0, le=200
-    )
+    db_max_overflow: int = setting("Database", 5, "Connections above the pool's size in a rush.", ge=0, le=200)
     db_timeout_s: float = setting("Database", 10.0, "Longest wait for a connection, and to connect.", gt=0)
     db_query_timeout_s: float = setting("Database", 30.0, "Longest run of one query of the API.", gt=0)
     retention_days: int | None = setting(
@@ -95,9 +93,7 @@ class Settings(BaseSettings):
     api_reload: bool = setting(
         "API", False, "Restart the API process when code changes; on with `--config development`."
     )
-    api_workers: int = setting(
-        "API", 4, "At most this many workers; the log in memory runs one.", ge=1, le=64
-    )
+    api_workers: int = setting("API", 4, "At most this many workers; the log in memory runs one.", ge=1, le=64)
     cors_origins: Annotated[list[str], NoDecode] = setting(
         "API",
         ["http://localhost:3000", "https://yourdomain.com"],
@@ -129,9 +125,7 @@ class Settings(BaseSettings):
     timezone: Annotated[str, AfterValidator(_zone)] = setting(
         "System", "UTC", "Time zone of the road: local days, hours and naive stamps in files."
     )
-    units: Units = setting(
-        "System", Units.US, "`us` (mph, miles) or `metric` (km/h, km), in requests and answers."
-    )
+    units: Units = setting("System", Units.US, "`us` (mph, miles) or `metric` (km/h, km), in requests and answers.")
     roles: Annotated[list[Role], NoDecode] = setting(
         "System", list(Role), "What this process does, comma-separated; the log in memory needs all in one."
     )
@@ -141,9 +135,7 @@ class Settings(BaseSettings):
         "`demo` runs a simulated corridor; unset: `demo` in development, `none` in production.",
     )
     demo_seed: int = setting("System", 1, "Seed of the simulated corridor.", ge=0)
-    demo_tick_s: float = setting(
-        "System", 5.0, "Seconds between ticks of the demo until it reaches the present.", gt=0
-    )
+    demo_tick_s: float = setting("System", 5.0, "Seconds between ticks of the demo until it reaches the present.", gt=0)
     unknown_sensors: Literal["register", "reject"] | None = setting(
         "System",
         None,
@@ -152,9 +144,7 @@ class Settings(BaseSettings):
     stale_after_s: float = setting("System", 900.0, "A reading older than this is stale.", gt=0)
 
     # Pipeline
-    interval_s: int = setting(
-        "Pipeline", 300, "Length of a window, in seconds; divides an hour.", ge=30, le=3600
-    )
+    interval_s: int = setting("Pipeline", 300, "Length of a window, in seconds; divides an hour.", ge=30, le=3600)
     horizon_minutes: int = setting("Pipeline", 60, "How far ahead forecasts reach.", ge=5, le=120)
     max_future_s: int = setting("Pipeline", 300, "A reading further ahead of the clock is rejected.", ge=0)
     allowed_lateness_s: int = setting("Pipeline", 86_400, "A reading later than this counts as late.", ge=0)
@@ -204,9 +194,7 @@ def load_settings(mode: Mode | None = None, **given: Any) -> Settings:
     try:
         settings = Settings(**given)
     except ValidationError as error:
-        raise SettingsError(
-            "; ".join(_readable(error)), remedy="Correct it in the environment or .env."
-        ) from None
+        raise SettingsError("; ".join(_readable(error)), remedy="Correct it in the environment or .env.") from None
     settings = settings.model_copy(update=_mode_defaults(settings, mode or Mode.DEVELOPMENT))
     _refuse_contradictions(settings, mode or Mode.DEVELOPMENT)
     return settings
@@ -262,6 +250,4 @@ def _refuse_contradictions(settings: Settings, mode: Mode) -> None:
                 remedy="Set SECRET_KEY to the output of: openssl rand -hex 32",
             )
         if "*" in settings.cors_origins:
-            raise SettingsError(
-                "CORS_ORIGINS=* allows every site.", remedy="Name your sites in CORS_ORIGINS."
-            )
+            raise SettingsError("CORS_ORIGINS=* allows every site.", remedy="Name your sites in CORS_ORIGINS.")
