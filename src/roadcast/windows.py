@@ -1,13 +1,183 @@
-"""Event-time windows. A tick is one window over the whole network, named by its end.
+"""Event-time windows, what is summed over them, and when they close.
 
-A reading is stamped with the end of its interval, so the window that ends at E holds the times in
-(E - interval, E].
+A tick is one window over the whole network, named by its end. A reading is stamped with the end of its interval,
+so the window that ends at E holds the times in (E - interval, E].
+
+Sums are integers (thousandths, occupancies and ratios in millionths), so that they do not depend on the order in
+which readings arrive, and a correction can be taken out again exactly.
 """
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
+
+from roadcast.domain.reading import DENSITY, OCCUPANCY, SPEED, VOLUME
+
+SUMS = (
+    "readings", "speed_n", "speed_sum", "volume_n", "volume_sum", "density_n", "density_sum",
+    "occupancy_n", "occupancy_sum", "weighted_n", "weighted_sum", "weight_sum", "ratio_n", "ratio_sum", "congested_n",
+)  # fmt: skip
+"""The columns of a rollup. `weighted` sums speed times volume over the readings that have both."""
+
+_MILLI, _MICRO = 1e3, 1e6
 
 
 def tick_end(at_ms: NDArray[np.int64], interval_ms: int) -> NDArray[np.int64]:
     """The end of the window that each time falls in."""
     return -(-at_ms // interval_ms) * interval_ms
+
+
+def row_sums(values: NDArray[np.float32], reference: NDArray[np.float32], congested_below: float) -> NDArray[np.int64]:
+    """What each reading adds to a rollup, [n, len(SUMS)].
+
+    values: [n, 4] as in `ReadingBatch`; reference: [n] reference speeds, NaN where unknown; a reading counts as
+    congested when its speed is under `congested_below` of its reference speed.
+    """
+    exact = values.astype(np.float64)
+    speed, volume = exact[:, SPEED], exact[:, VOLUME]
+    both = ~np.isnan(speed) & ~np.isnan(volume)
+    ratio = speed / reference
+    columns = [
+        np.ones(len(values), np.int64),
+        *_count_and_sum(speed, _MILLI),
+        *_count_and_sum(volume, _MILLI),
+        *_count_and_sum(exact[:, DENSITY], _MILLI),
+        *_count_and_sum(exact[:, OCCUPANCY], _MICRO),
+        *_count_and_sum(speed * volume, _MILLI),
+        _fixed(np.where(both, volume, 0), _MILLI),
+        *_count_and_sum(ratio, _MICRO),
+        (ratio < congested_below).astype(np.int64),
+    ]
+    return np.stack(columns, axis=1)
+
+
+def _fixed(values: NDArray[np.float64], scale: float) -> NDArray[np.int64]:
+    return np.rint(np.nan_to_num(values) * scale).astype(np.int64)
+
+
+def _count_and_sum(values: NDArray[np.float64], scale: float) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    return (~np.isnan(values)).astype(np.int64), _fixed(values, scale)
+
+
+def group(keys: NDArray[np.int64], sums: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Add up the rows of `sums` [n, k] that share a key [n]: the keys, ascending, and their totals."""
+    unique, inverse = np.unique(keys, return_inverse=True)
+    totals = np.zeros((len(unique), sums.shape[1]), np.int64)
+    np.add.at(totals, inverse, sums)
+    return unique, totals
+
+
+@dataclass(frozen=True, slots=True)
+class Totals:
+    """A rollup's sums, read as averages; None where nothing was measured."""
+
+    sums: Mapping[str, int]
+
+    def _mean(self, name: str, scale: float = _MILLI) -> float | None:
+        n = self.sums[f"{name}_n"]
+        return self.sums[f"{name}_sum"] / scale / n if n else None
+
+    @property
+    def readings(self) -> int:
+        """How many readings."""
+        return self.sums["readings"]
+
+    @property
+    def weighting(self) -> str:
+        """`volume` where every speed has a volume to weight it with, else `none`."""
+        weighted = self.sums["weighted_n"] == self.sums["speed_n"] and self.sums["weight_sum"] > 0
+        return "volume" if weighted else "none"
+
+    @property
+    def speed(self) -> float | None:
+        """Mean speed in mph, weighted by volume where volume exists."""
+        if self.weighting == "volume":
+            return self.sums["weighted_sum"] / self.sums["weight_sum"]
+        return self._mean("speed")
+
+    @property
+    def volume(self) -> float | None:
+        """Mean vehicles per reading."""
+        return self._mean("volume")
+
+    @property
+    def density(self) -> float | None:
+        """Mean vehicles per mile."""
+        return self._mean("density")
+
+    @property
+    def occupancy(self) -> float | None:
+        """Mean share of time covered."""
+        return self._mean("occupancy", _MICRO)
+
+    @property
+    def ratio(self) -> float | None:
+        """Mean of speed over reference speed."""
+        return self._mean("ratio", _MICRO)
+
+    @property
+    def congested_share(self) -> float | None:
+        """Share of the readings with a reference speed that are congested."""
+        n = self.sums["ratio_n"]
+        return self.sums["congested_n"] / n if n else None
+
+
+@dataclass(slots=True)
+class Closer:
+    """Decides when windows close, from what each sensor has reported.
+
+    A window closes when every active sensor has reported up to its end; when half of them have reported a whole
+    interval further, so that neither a silent sensor holds nor a fast one closes the windows of others; when a
+    source says that it has sent all up to there; or when nothing has come for it for `idle_s` of waiting.
+    A sensor is active while it has reported within `ACTIVE_TICKS` windows.
+    """
+
+    interval_ms: int
+    idle_s: float
+    closed_ms: int | None = None
+    _heard_ms: NDArray[np.int64] = field(default_factory=lambda: np.zeros(64, np.int64))
+    _last_heard_s: float = 0.0
+
+    ACTIVE_TICKS = 3
+    LONGEST_GAP = 12
+    """After a silence at most so many windows close one by one; older ones held nothing."""
+
+    def observe(
+        self, sensor_no: NDArray[np.int32], at_ms: NDArray[np.int64], through_ms: int | None, now_s: float
+    ) -> list[int]:
+        """Take in readings; the ends of the windows that close with them, ascending. `now_s` is monotonic."""
+        if len(at_ms):
+            self._last_heard_s = now_s
+            missing = int(sensor_no.max()) + 1 - len(self._heard_ms)
+            if missing > 0:
+                self._heard_ms = np.pad(self._heard_ms, (0, missing + len(self._heard_ms)))
+            np.maximum.at(self._heard_ms, sensor_no, at_ms)
+        return self._close(max(self._complete_ms(), through_ms or 0))
+
+    def idle(self, now_s: float) -> list[int]:
+        """The windows that close because nothing more has come for a while."""
+        return [] if now_s - self._last_heard_s < self.idle_s else self._close(int(self._heard_ms.max()))
+
+    def resume(self, closed_ms: int) -> None:
+        """Begin after the window that ended at `closed_ms`, and forget what sensors reported."""
+        self.closed_ms = closed_ms
+        self._heard_ms[:] = 0
+
+    def _complete_ms(self) -> int:
+        """The time up to which the windows are complete."""
+        heard = self._heard_ms[self._heard_ms > self._heard_ms.max() - self.ACTIVE_TICKS * self.interval_ms]
+        active = np.sort(heard)
+        return max(int(active[0]), int(active[(len(active) - 1) // 2]) - self.interval_ms)
+
+    def _close(self, through_ms: int) -> list[int]:
+        """Close what ends at or before `through_ms` and was not closed yet."""
+        last = through_ms // self.interval_ms * self.interval_ms
+        if last <= 0 or (self.closed_ms is not None and last <= self.closed_ms):
+            return []
+        first = last if self.closed_ms is None else self.closed_ms + self.interval_ms
+        self.closed_ms = last
+        return list(
+            range(max(first, last - self.LONGEST_GAP * self.interval_ms), last + self.interval_ms, self.interval_ms)
+        )

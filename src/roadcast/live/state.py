@@ -1,0 +1,75 @@
+"""The newest state of the network, in memory: sensors, the latest reading of each, and the newest issue."""
+
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from roadcast.domain.sensor import Sensor
+from roadcast.storage.forecasts import IssuedRows
+from roadcast.storage.readings import Rows
+
+EMPTY = Rows(np.empty(0, np.int64), np.empty(0, np.int32), np.empty((0, 4), np.float32), np.empty(0, np.int64))
+
+
+@dataclass(slots=True)
+class LiveState:
+    """Written by the relay alone. `version` moves with every change, so that answers can be kept per version."""
+
+    sensors: dict[int, Sensor] = field(default_factory=dict[int, Sensor])
+    numbers: dict[str, int] = field(default_factory=dict[str, int])
+    issue: IssuedRows | None = None
+    version: int = 0
+    _at_ms: NDArray[np.int64] = field(default_factory=lambda: np.full(64, -1, np.int64))
+    _received_ms: NDArray[np.int64] = field(default_factory=lambda: np.zeros(64, np.int64))
+    _values: NDArray[np.float32] = field(default_factory=lambda: np.full((64, 4), np.nan, np.float32))
+
+    def know(self, sensors: dict[int, Sensor]) -> None:
+        """Take in the sensors as stored."""
+        self.sensors = sensors
+        self.numbers = {sensor.sensor_id: number for number, sensor in sensors.items()}
+        self._grow(max(sensors, default=0))
+        self.version += 1
+
+    def observe(self, rows: Rows) -> None:
+        """Take in readings; an older one than the sensor's newest changes nothing, one of the same time replaces it."""
+        if not len(rows):
+            return
+        self._grow(int(rows.sensor_no.max()))
+        order = np.argsort(rows.ts_ms, kind="stable")  # of equal times the one that came last is written last
+        number = rows.sensor_no[order]
+        newer = rows.ts_ms[order] >= self._at_ms[number]
+        number, order = number[newer], order[newer]
+        self._at_ms[number] = rows.ts_ms[order]
+        self._received_ms[number] = rows.received_ms[order]
+        self._values[number] = rows.values[order]
+        self.version += 1
+
+    def foresee(self, issue: IssuedRows) -> None:
+        """Take in an issue unless a newer one is known."""
+        if self.issue is None or issue.issued_ms >= self.issue.issued_ms:
+            self.issue = issue
+            self.version += 1
+
+    def forget(self) -> None:
+        """Forget readings and issue, to read them again from the store."""
+        self._at_ms[:] = -1
+        self.issue = None
+        self.version += 1
+
+    def latest(self, sensor_no: int | None = None) -> Rows:
+        """The newest reading of each sensor that has one, by number, or of one sensor."""
+        if sensor_no is None:
+            number = np.flatnonzero(self._at_ms >= 0).astype(np.int32)
+        else:
+            have = sensor_no < len(self._at_ms) and self._at_ms[sensor_no] >= 0
+            number = np.array([sensor_no] if have else [], np.int32)
+        return Rows(self._at_ms[number], number, self._values[number], self._received_ms[number])
+
+    def _grow(self, number: int) -> None:
+        extra = number + 1 - len(self._at_ms)
+        if extra > 0:
+            extra += len(self._at_ms)
+            self._at_ms = np.pad(self._at_ms, (0, extra), constant_values=-1)
+            self._received_ms = np.pad(self._received_ms, (0, extra))
+            self._values = np.pad(self._values, ((0, extra), (0, 0)), constant_values=np.nan)

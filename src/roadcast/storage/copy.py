@@ -1,0 +1,121 @@
+"""PostgreSQL's binary COPY to and from numpy columns.
+
+A row on the wire is an int16 count of fields, then for each an int32 length and its bytes, big-endian; a missing
+field has length -1 and no bytes. Source: PostgreSQL manual, "COPY", "Binary Format".
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from roadcast.storage.engine import Reader, Writer
+
+_SIGNATURE = b"PGCOPY\n\xff\r\n\0" + bytes(8)
+_END = b"\xff\xff"
+_EPOCH_2000_MS = 946_684_800_000
+_FLOAT4_OID = 700
+_WIRE = {"timestamptz": ">i8", "int4": ">i4", "int2": ">i2", "float4": ">f4", "float8": ">f8"}
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """A column to send: its PostgreSQL type, its values [n], and where they are missing [n]."""
+
+    type: str
+    values: NDArray[np.generic]
+    missing: NDArray[np.bool_] | None = None
+
+
+def timestamps(at_ms: NDArray[np.int64]) -> Column:
+    """Milliseconds since 1970 as a timestamptz column."""
+    return Column("timestamptz", (at_ms - _EPOCH_2000_MS) * 1000)
+
+
+def integers(values: NDArray[np.integer]) -> Column:
+    """An int4 column."""
+    return Column("int4", values)
+
+
+def reals(values: NDArray[np.float32]) -> Column:
+    """A float4 column in which NaN is NULL."""
+    return Column("float4", values, np.isnan(values))
+
+
+def real_arrays(values: NDArray[np.float32]) -> Column:
+    """A float4[] column from [n, k]; NaN stays NaN."""
+    n, k = values.shape
+    wire = np.zeros(n, dtype=[("head", ">i4", 5), ("items", [("length", ">i4"), ("value", ">f4")], k)])
+    wire["head"] = (1, 0, _FLOAT4_OID, k, 1)
+    wire["items"]["length"] = 4
+    wire["items"]["value"] = values
+    return Column("float4[]", wire)
+
+
+async def copy_in(writer: Writer, table: str, columns: Mapping[str, Column]) -> None:
+    """Append rows to `table`. Rows with different fields missing are sent in groups, so their order may change."""
+    driver = await writer.driver()
+    statement = f"COPY {table} ({', '.join(columns)}) FROM STDIN (FORMAT binary)"
+    async with driver.cursor() as cursor, cursor.copy(statement) as copy:  # pyright: ignore[reportArgumentType]
+        await copy.write(_SIGNATURE)
+        for rows in _encode(list(columns.values())):
+            await copy.write(rows)
+        await copy.write(_END)
+
+
+async def copy_out(
+    reader: Reader, select: str, dtype: Sequence[tuple[str, str]], parameters: Mapping[str, object] | None = None
+) -> NDArray[np.void]:
+    """The rows of `select`, which must give no NULL, as a structured array.
+
+    dtype names each field of `select` with its PostgreSQL type; timestamptz comes as int64 milliseconds since 1970.
+    """
+    driver = await reader.driver()
+    statement = f"COPY ({select}) TO STDOUT (FORMAT binary)"
+    async with driver.cursor() as cursor, cursor.copy(statement, parameters) as copy:  # pyright: ignore[reportArgumentType]
+        data = b"".join([bytes(part) async for part in copy])
+    return _decode(data, dtype)
+
+
+def _encode(columns: Sequence[Column]) -> list[bytes]:
+    """One block of bytes for each combination of missing fields."""
+    n = len(columns[0].values)
+    nullable = [column for column in columns if column.missing is not None]
+    pattern = np.zeros(n, np.int64)
+    for bit, column in enumerate(nullable):
+        pattern |= column.missing.astype(np.int64) << bit if column.missing is not None else 0
+    return [
+        _encode_alike(columns, pattern == code, {id(c) for bit, c in enumerate(nullable) if code >> bit & 1})
+        for code in np.unique(pattern).tolist()
+    ]
+
+
+def _encode_alike(columns: Sequence[Column], rows: NDArray[np.bool_], absent: set[int]) -> bytes:
+    """The rows that lack exactly the columns in `absent`."""
+    fields: list[tuple[str, object]] = [("count", ">i2")]
+    for i, column in enumerate(columns):
+        fields.append((f"length{i}", ">i4"))
+        if id(column) not in absent:
+            fields.append((f"value{i}", _WIRE.get(column.type, column.values.dtype)))
+    wire = np.zeros(int(rows.sum()), dtype=fields)
+    wire["count"] = len(columns)
+    for i, column in enumerate(columns):
+        if id(column) in absent:
+            wire[f"length{i}"] = -1
+        else:
+            wire[f"length{i}"] = wire.dtype[f"value{i}"].itemsize
+            wire[f"value{i}"] = column.values[rows]
+    return wire.tobytes()
+
+
+def _decode(data: bytes, dtype: Sequence[tuple[str, str]]) -> NDArray[np.void]:
+    fields: list[tuple[str, str]] = [("count", ">i2")]
+    for name, kind in dtype:
+        fields += [(f"{name}_length", ">i4"), (name, _WIRE[kind])]
+    body = data[len(_SIGNATURE) : -len(_END)]
+    wire = np.frombuffer(body, dtype=fields)
+    rows = np.empty(len(wire), dtype=[(name, np.dtype(_WIRE[kind]).newbyteorder("=")) for name, kind in dtype])
+    for name, kind in dtype:
+        rows[name] = wire[name] // 1000 + _EPOCH_2000_MS if kind == "timestamptz" else wire[name]
+    return rows

@@ -1,0 +1,150 @@
+"""Connections: a pool, and two types of session so that a reader cannot write.
+
+`Database.read()` gives a `Reader` in a read-only transaction with the query time-out; `Database.write()` gives a
+`Writer` in a transaction that commits when its block ends and rolls back when it raises.
+"""
+
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any, LiteralString, Self, cast
+
+import psycopg
+from sqlalchemy import URL, text
+from sqlalchemy import RowMapping as Row
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+
+from roadcast.errors import Unavailable
+
+WRITE_TIMEOUT_S = 600
+"""Longest run of one writing statement: a bulk load of history takes its time."""
+
+_REMEDY = "See that PostgreSQL runs and that DB_HOST, DB_PORT, DB_USER and DB_PASSWORD are right."
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """Where the database is and who we are there. The password never shows."""
+
+    host: str
+    port: int
+    user: str
+    password: str
+    database: str
+
+    def url(self, driver: str = "postgresql+psycopg") -> URL:
+        """As SQLAlchemy wants it."""
+        return URL.create(driver, self.user, self.password, self.host, self.port, self.database)
+
+    def __repr__(self) -> str:
+        return f"Address({self.user}@{self.host}:{self.port}/{self.database})"
+
+
+class Reader:
+    """A transaction that reads."""
+
+    def __init__(self, connection: AsyncConnection) -> None:
+        self._connection = connection
+
+    async def rows(self, sql: str, /, **parameters: object) -> Sequence[Row]:
+        """All rows of a query."""
+        result = await self._connection.execute(text(sql), parameters)
+        return result.mappings().all()
+
+    async def row(self, sql: str, /, **parameters: object) -> Row | None:
+        """The first row of a query, or None."""
+        result = await self._connection.execute(text(sql), parameters)
+        return result.mappings().first()
+
+    async def value(self, sql: str, /, **parameters: object) -> Any:
+        """The first value of the first row, or None."""
+        return (await self._connection.execute(text(sql), parameters)).scalar()
+
+    async def driver(self) -> psycopg.AsyncConnection[Any]:
+        """The connection below, for COPY."""
+        raw = await self._connection.get_raw_connection()
+        driver = raw.driver_connection
+        return cast("psycopg.AsyncConnection[Any]", driver)
+
+
+class Writer(Reader):
+    """A transaction that writes."""
+
+    async def run(self, sql: str, /, **parameters: object) -> int:
+        """Execute a statement; the number of rows it touched."""
+        return (await self._connection.execute(text(sql), parameters)).rowcount
+
+
+class Database:
+    """The pool."""
+
+    def __init__(self, engine: AsyncEngine, *, query_timeout_s: float) -> None:
+        self._engine = engine
+        self._query_timeout_ms = int(query_timeout_s * 1000)
+
+    @classmethod
+    def connect(
+        cls, address: Address, *, pool_size: int, max_overflow: int, timeout_s: float, query_timeout_s: float
+    ) -> Self:
+        """A pool on `address`; nothing is opened before it is needed."""
+        engine = create_async_engine(
+            address.url(),
+            pool_size=pool_size,
+            max_overflow=max_overflow,
+            pool_timeout=timeout_s,
+            pool_pre_ping=True,
+            connect_args={"connect_timeout": max(2, round(timeout_s)), "options": "-c timezone=UTC -c jit=off"},
+        )
+        return cls(engine, query_timeout_s=query_timeout_s)
+
+    @asynccontextmanager
+    async def read(self) -> AsyncGenerator[Reader]:
+        """A read-only transaction on one snapshot.
+
+        Raises:
+            Unavailable: the database is away or the pool is exhausted.
+        """
+        async with self._transaction(
+            f"SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY; "
+            f"SET LOCAL statement_timeout = {self._query_timeout_ms}"
+        ) as connection:
+            yield Reader(connection)
+
+    @asynccontextmanager
+    async def write(self) -> AsyncGenerator[Writer]:
+        """A transaction that commits at the end of the block.
+
+        Raises:
+            Unavailable: the database is away or the pool is exhausted.
+        """
+        async with self._transaction(f"SET LOCAL statement_timeout = {WRITE_TIMEOUT_S * 1000}") as connection:
+            yield Writer(connection)
+
+    @asynccontextmanager
+    async def _transaction(self, opening: str) -> AsyncGenerator[AsyncConnection]:
+        try:
+            async with self._engine.begin() as connection:
+                for statement in opening.split("; "):
+                    await connection.exec_driver_sql(statement)
+                yield connection
+        except PoolTimeout as error:
+            raise Unavailable("Every database connection is busy.", remedy="Raise DB_POOL_SIZE.") from error
+        except (DBAPIError, psycopg.OperationalError) as error:
+            if isinstance(error, psycopg.OperationalError) or isinstance(error.orig, psycopg.OperationalError):
+                raise Unavailable("The database does not answer.", remedy=_REMEDY) from error
+            raise
+
+    async def listen(self, channel: LiteralString) -> AsyncIterator[str]:
+        """The payloads notified on `channel`, from a connection of its own."""
+        async with self._engine.connect() as connection:
+            driver = await Reader(connection).driver()
+            await driver.set_autocommit(True)
+            await driver.execute("LISTEN " + channel)
+            async for notice in driver.notifies():
+                yield notice.payload
+
+    async def close(self) -> None:
+        """Close every connection."""
+        await self._engine.dispose()

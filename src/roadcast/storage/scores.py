@@ -1,0 +1,63 @@
+"""Scores: the sums of errors by local day, forecaster, horizon and congestion state."""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, fields
+from datetime import date
+
+from roadcast.storage.engine import Reader, Writer
+
+
+@dataclass(frozen=True, slots=True)
+class Score:
+    """Sums over the forecasts of one day, forecaster, horizon and congestion state (`jam`: r < 0.5).
+
+    The forecaster `served` is what was published; only it has intervals and confidence. The last three are
+    sums per tenth of `confidence`: how many, their confidence, and how many errors were within tolerance.
+    """
+
+    day: date
+    model: str
+    horizon_minutes: int
+    jam: bool
+    n: int
+    absolute: float
+    square: float
+    error: float
+    relative_n: int
+    relative: float
+    interval_n: int
+    covered_80: int
+    width_80: float
+    confidence_n: list[int]
+    confidence_sum: list[float]
+    within_n: list[int]
+
+
+_KEY = ("day", "model", "horizon_minutes", "jam")
+_NAMES = [f.name for f in fields(Score)]
+_LISTS = ("confidence_n", "confidence_sum", "within_n")
+_PLAIN = [name for name in _NAMES if name not in (*_KEY, *_LISTS)]
+
+
+async def add(writer: Writer, scores: Sequence[Score]) -> None:
+    """Add sums to what is stored under their keys."""
+    sets = [f"{name} = s.{name} + excluded.{name}" for name in _PLAIN]
+    sets += [
+        f"""{name} = (SELECT array_agg(a + b ORDER BY i)
+        FROM unnest(s.{name}, excluded.{name}) WITH ORDINALITY AS both_of(a, b, i))"""
+        for name in _LISTS
+    ]
+    for score in scores:
+        await writer.run(
+            f"""INSERT INTO scores AS s ({", ".join(_NAMES)}) VALUES ({", ".join(f":{name}" for name in _NAMES)})
+            ON CONFLICT ({", ".join(_KEY)}) DO UPDATE SET {", ".join(sets)}""",
+            **asdict(score),
+        )
+
+
+async def since(reader: Reader, first: date) -> list[Score]:
+    """The scores of the days from `first` on."""
+    rows = await reader.rows(
+        f"SELECT {', '.join(_NAMES)} FROM scores WHERE day >= :first ORDER BY 1, 2, 3, 4", first=first
+    )
+    return [Score(**row) for row in rows]

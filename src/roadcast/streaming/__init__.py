@@ -1,0 +1,1 @@
+"""The durable log: what is promised, the messages, and the implementations."""
