@@ -9,6 +9,8 @@ which readings arrive, and a correction can be taken out again exactly.
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from zoneinfo import ZoneInfo
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,11 +24,26 @@ SUMS = (
 """The columns of a rollup. `weighted` sums speed times volume over the readings that have both."""
 
 _MILLI, _MICRO = 1e3, 1e6
+HOUR_MS, DAY_MS = 3_600_000, 86_400_000
 
 
 def tick_end(at_ms: NDArray[np.int64], interval_ms: int) -> NDArray[np.int64]:
     """The end of the window that each time falls in."""
     return -(-at_ms // interval_ms) * interval_ms
+
+
+def utc_offset_ms(at_ms: NDArray[np.int64], timezone: str) -> NDArray[np.int64]:
+    """How far local time is ahead of UTC at each time; looked up once an hour, where every zone changes."""
+    zone = ZoneInfo(timezone)
+    hours, inverse = np.unique(at_ms // HOUR_MS, return_inverse=True)
+    offsets = [datetime.fromtimestamp(hour * 3600, zone).utcoffset() or timedelta(0) for hour in hours.tolist()]
+    return np.array([offset // timedelta(milliseconds=1) for offset in offsets], np.int64)[inverse]
+
+
+def local_day(at_ms: NDArray[np.int64], timezone: str) -> NDArray[np.int64]:
+    """The local day, in days since 1970, of the interval that ends at each time."""
+    before_ms = at_ms - 1
+    return (before_ms + utc_offset_ms(before_ms, timezone)) // DAY_MS
 
 
 def row_sums(values: NDArray[np.float32], reference: NDArray[np.float32], congested_below: float) -> NDArray[np.int64]:
@@ -67,6 +84,42 @@ def group(keys: NDArray[np.int64], sums: NDArray[np.int64]) -> tuple[NDArray[np.
     totals = np.zeros((len(unique), sums.shape[1]), np.int64)
     np.add.at(totals, inverse, sums)
     return unique, totals
+
+
+def tick_grid(
+    sensor: NDArray[np.int32],
+    at_ms: NDArray[np.int64],
+    values: NDArray[np.float32],
+    *,
+    end_ms: int,
+    ticks: int,
+    sensors: int,
+    interval_ms: int,
+) -> NDArray[np.float32]:
+    """Readings as [ticks, sensors, 4] on the regular windows that end at `end_ms`; NaN where nothing was measured.
+
+    Several readings of a sensor in one window: volumes add up, speed is their mean weighted by volume where all
+    have one, density and occupancy are their means.
+    """
+    row = ticks - 1 - (end_ms - tick_end(at_ms, interval_ms)) // interval_ms
+    inside = (row >= 0) & (row < ticks)
+    cell = row[inside] * sensors + sensor[inside]
+    exact = values[inside].astype(np.float64)
+
+    def total(column: NDArray[np.float64]) -> NDArray[np.float64]:
+        return np.bincount(cell, np.nan_to_num(column), ticks * sensors).astype(np.float64)
+
+    counts = [total((~np.isnan(exact[:, v])).astype(np.float64)) for v in range(4)]
+    sums = [total(exact[:, v]) for v in range(4)]
+    both = ~np.isnan(exact[:, SPEED]) & ~np.isnan(exact[:, VOLUME])
+    weight = total(np.where(both, exact[:, VOLUME], 0))
+    with np.errstate(invalid="ignore", divide="ignore"):
+        means = [sums[v] / counts[v] for v in range(4)]
+        weighted = total(exact[:, SPEED] * exact[:, VOLUME]) / weight
+    whole = (total(both.astype(np.float64)) == counts[SPEED]) & (weight > 0)
+    means[SPEED] = np.where(whole, weighted, means[SPEED])
+    means[VOLUME] = np.where(counts[VOLUME] > 0, sums[VOLUME], np.nan)
+    return np.stack(means, axis=1).astype(np.float32).reshape(ticks, sensors, 4)
 
 
 @dataclass(frozen=True, slots=True)

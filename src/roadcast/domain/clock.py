@@ -1,11 +1,11 @@
-"""The feed's clock. It is given to whoever needs the time; nobody reads the wall clock by themselves.
+"""The feed and its clock. The clock is given to whoever needs the time; nobody reads the wall clock by themselves.
 
 A live feed's clock is the wall clock. A replayed feed's clock is event time: it stands at the newest time that the
 feed has reached, so that a replayed week of 2012 answers `hours=24`.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 
@@ -14,31 +14,45 @@ def wall_clock() -> datetime:
     return datetime.now(UTC)
 
 
-@dataclass(slots=True)
-class FeedClock:
-    """Tells what time it is for the feed.
+@dataclass(frozen=True, slots=True)
+class Feed:
+    """What feeds the system. Nothing of a simulated feed is real; a replayed one has come to `reached_at`."""
 
-    name: of the feed; replayed: the clock stands at event time; simulated: nothing of it is real.
-    """
-
-    wall: Callable[[], datetime] = wall_clock
     name: str = "none"
     replayed: bool = False
     simulated: bool = False
-    _reached_at: datetime | None = field(default=None)
+    reached_at: datetime | None = None
+
+    def then(self, sent: "Feed") -> "Feed":
+        """The feed after `sent` has sent: another feed takes over, the same one only moves on."""
+        same = (sent.name, sent.replayed) == (self.name, self.replayed)
+        if not same or self.reached_at is None:
+            return sent
+        return replace(sent, reached_at=max(self.reached_at, sent.reached_at or self.reached_at))
+
+
+@dataclass(slots=True)
+class FeedClock:
+    """Tells what time it is for the feed."""
+
+    wall: Callable[[], datetime] = wall_clock
+    feed: Feed = Feed()
 
     def now(self) -> datetime:
         """The feed's time."""
-        return self._reached_at if self.replayed and self._reached_at else self.wall()
+        return self.feed.reached_at if self.feed.replayed and self.feed.reached_at else self.wall()
+
+    @property
+    def name(self) -> str:
+        """The feed's name."""
+        return self.feed.name
 
     @property
     def mode(self) -> str:
         """`live` or `replayed`."""
-        return "replayed" if self.replayed else "live"
+        return "replayed" if self.feed.replayed else "live"
 
-    def follow(self, name: str, *, replayed: bool, simulated: bool, reached_at: datetime | None) -> None:
-        """A source has sent readings up to `reached_at`. Another feed takes the clock over; the same only moves it on."""
-        same = (name, replayed) == (self.name, self.replayed)
-        self.name, self.replayed, self.simulated = name, replayed, simulated
-        if reached_at is not None and (not same or self._reached_at is None or reached_at > self._reached_at):
-            self._reached_at = reached_at
+    @property
+    def simulated(self) -> bool:
+        """Whether nothing of the feed is real."""
+        return self.feed.simulated

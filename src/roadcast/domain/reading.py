@@ -31,6 +31,31 @@ class ReadingBatch:
     def __len__(self) -> int:
         return len(self.at_ms)
 
+    def take(self, rows: NDArray[np.bool_]) -> "ReadingBatch":
+        """The rows where `rows` [n] is true, with the codes that occur in them, in order of appearance."""
+        used, first, inverse = np.unique(self.sensor[rows], return_index=True, return_inverse=True)
+        appearance = np.argsort(first)
+        rank = np.empty(len(used), np.int32)
+        rank[appearance] = np.arange(len(used))
+        order: list[int] = used[appearance].tolist()
+        codes = tuple(self.codes[i] for i in order)
+        return ReadingBatch(codes, rank[inverse], self.at_ms[rows], self.values[rows])
+
+
+def merge(batches: Sequence[ReadingBatch]) -> ReadingBatch:
+    """One batch of all rows, in order, each code once."""
+    codes: dict[str, int] = {}
+    sensor: list[NDArray[np.int32]] = []
+    for batch in batches:
+        lookup = np.array([codes.setdefault(code, len(codes)) for code in batch.codes], np.int32)
+        sensor.append(lookup[batch.sensor])
+    return ReadingBatch(
+        tuple(codes),
+        np.concatenate(sensor),
+        np.concatenate([batch.at_ms for batch in batches]),
+        np.concatenate([batch.values for batch in batches]),
+    )
+
 
 @dataclass(frozen=True, slots=True)
 class Rejection:
@@ -69,10 +94,12 @@ class Source:
     """Who sends a batch.
 
     `replayed` sources move the feed's clock by event time; `through_ms` says that the source has sent all
-    that it has up to then, so that windows up to there can close.
+    that it has up to then, so that windows up to there can close. `history` is what was known when it was
+    measured: it is stored without being published, and closes no window.
     """
 
     name: str
     replayed: bool = False
     simulated: bool = False
     through_ms: int | None = None
+    history: bool = False

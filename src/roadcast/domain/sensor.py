@@ -19,6 +19,11 @@ class Sensor:
     reference_speed: float | None = None
     status: str = "active"
 
+    @property
+    def free_speed(self) -> float | None:
+        """The speed that congestion is measured against: the reference speed, else the posted limit."""
+        return self.speed_limit if self.reference_speed is None else self.reference_speed
+
 
 @dataclass(frozen=True, slots=True)
 class Link:

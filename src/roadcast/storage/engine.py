@@ -4,7 +4,7 @@
 `Writer` in a transaction that commits when its block ends and rolls back when it raises.
 """
 
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, LiteralString, Self, cast
@@ -75,6 +75,11 @@ class Writer(Reader):
     async def run(self, sql: str, /, **parameters: object) -> int:
         """Execute a statement; the number of rows it touched."""
         return (await self._connection.execute(text(sql), parameters)).rowcount
+
+    async def run_each(self, sql: str, parameters: Sequence[Mapping[str, object]]) -> None:
+        """Execute a statement once for each set of parameters, in one round trip."""
+        if parameters:
+            await self._connection.execute(text(sql), [dict(each) for each in parameters])
 
 
 class Database:

@@ -1,7 +1,7 @@
 """Issued forecasts: one row per issue and sensor, arrays over the horizons."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from datetime import datetime
 
 import numpy as np
@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from roadcast.domain.forecast import QUANTILES
 from roadcast.domain.times import from_ms, to_ms
-from roadcast.storage.copy import copy_in, integers, real_arrays, timestamps
+from roadcast.storage.copy import copy_in, copy_out, integers, real_arrays, timestamps
 from roadcast.storage.engine import Reader, Row, Writer
 from roadcast.storage.partitions import Partitions
 
@@ -112,6 +112,67 @@ def _assemble(issued_ms: int, rows: Sequence[Row]) -> IssuedRows:
         column("quantiles").reshape(len(rows), -1, len(QUANTILES)),
         dict(zip(names, candidates, strict=True)),
     )
+
+
+async def newest_time(reader: Reader) -> datetime | None:
+    """When the newest issue was made."""
+    at: datetime | None = await reader.value("SELECT max(issued_at) FROM forecasts")
+    return at
+
+
+@dataclass(frozen=True, slots=True)
+class Due:
+    """Forecasts for one target time as columns [n]; horizon counts intervals from 1; NaN where unknown."""
+
+    sensor_no: NDArray[np.int32]
+    horizon: NDArray[np.int32]
+    speed: NDArray[np.float32]
+    confidence: NDArray[np.float32]
+    tolerance: NDArray[np.float32]
+    low_80: NDArray[np.float32]
+    high_80: NDArray[np.float32]
+    candidates: Mapping[str, NDArray[np.float32]]
+
+    def take(self, rows: NDArray[np.bool_]) -> "Due":
+        """The forecasts where `rows` [n] is true."""
+        candidates = {name: values[rows] for name, values in self.candidates.items()}
+        columns = {f.name: getattr(self, f.name)[rows] for f in fields(self) if f.name != "candidates"}
+        return Due(candidates=candidates, **columns)
+
+
+async def due(reader: Reader, target_ms: int, interval_ms: int, horizons: int) -> Due:
+    """The forecasts of earlier issues for one target time, of the newest set of candidates."""
+    times = {"target": from_ms(target_ms), "first": from_ms(target_ms - horizons * interval_ms)}
+    names: list[str] = (
+        await reader.value(
+            """SELECT m.candidates AS names FROM forecasts JOIN models m USING (model_no)
+        WHERE issued_at >= :first AND issued_at < :target ORDER BY issued_at DESC LIMIT 1""",
+            **times,
+        )
+        or []
+    )
+    levels = len(QUANTILES)
+    low, high = QUANTILES.index(0.10), QUANTILES.index(0.90)
+    picks = {
+        "speed": "speed[h]",
+        "confidence": "confidence[h]",
+        "tolerance": "tolerance[h]",
+        "low_80": f"quantiles[(h - 1) * {levels} + {low + 1}]",
+        "high_80": f"quantiles[(h - 1) * {levels} + {high + 1}]",
+        **{f"candidate_{i}": f"forecasts.candidates[{i} * cardinality(speed) + h]" for i in range(len(names))},
+    }
+    columns = ", ".join(f"coalesce({pick}, 'NaN') AS {name}" for name, pick in picks.items())
+    rows = await copy_out(
+        reader,
+        f"""SELECT sensor_no, h, {columns} FROM forecasts JOIN models m USING (model_no), LATERAL (
+          SELECT (extract(epoch FROM %(target)s - issued_at) * 1000 / {interval_ms})::integer AS h) horizon
+        WHERE issued_at >= %(first)s AND issued_at < %(target)s AND m.candidates = %(names)s""",
+        [("sensor_no", "int4"), ("h", "int4"), *((name, "float4") for name in picks)],
+        {**times, "names": names},
+    )
+    candidates = {name: rows[f"candidate_{i}"] for i, name in enumerate(names)}
+    plain = {name: rows[name] for name in ("sensor_no", "speed", "confidence", "tolerance", "low_80", "high_80")}
+    return Due(horizon=rows["h"], candidates=candidates, **plain)
 
 
 async def issue_times(reader: Reader, after: datetime, until: datetime) -> list[datetime]:

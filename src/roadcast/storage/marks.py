@@ -1,37 +1,27 @@
 """Small facts that outlive a restart: the feed and its clock, how far a loop has come, what the rollups assume."""
 
-from dataclasses import dataclass
 from datetime import datetime
 
+from roadcast.domain.clock import Feed
 from roadcast.storage.engine import Reader, Writer
 
 
-@dataclass(frozen=True, slots=True)
-class FeedState:
-    """What feeds the system. The clock of a replayed feed stands at `clock_at`."""
-
-    name: str
-    replayed: bool
-    simulated: bool
-    clock_at: datetime
-
-
-async def feed(reader: Reader) -> FeedState | None:
+async def feed(reader: Reader) -> Feed | None:
     """The feed as last stored."""
-    row = await reader.row("SELECT name, replayed, simulated, clock_at FROM feed")
-    return FeedState(**row) if row else None
+    row = await reader.row("SELECT name, replayed, simulated, reached_at FROM feed")
+    return Feed(**row) if row else None
 
 
-async def set_feed(writer: Writer, state: FeedState) -> None:
+async def set_feed(writer: Writer, feed: Feed) -> None:
     """Store what feeds the system."""
     await writer.run(
-        """INSERT INTO feed (name, replayed, simulated, clock_at) VALUES (:name, :replayed, :simulated, :clock_at)
+        """INSERT INTO feed (name, replayed, simulated, reached_at) VALUES (:name, :replayed, :simulated, :reached_at)
         ON CONFLICT (only_row) DO UPDATE SET name = excluded.name, replayed = excluded.replayed,
-          simulated = excluded.simulated, clock_at = excluded.clock_at""",
-        name=state.name,
-        replayed=state.replayed,
-        simulated=state.simulated,
-        clock_at=state.clock_at,
+          simulated = excluded.simulated, reached_at = excluded.reached_at""",
+        name=feed.name,
+        replayed=feed.replayed,
+        simulated=feed.simulated,
+        reached_at=feed.reached_at,
     )
 
 

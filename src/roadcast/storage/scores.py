@@ -1,10 +1,14 @@
 """Scores: the sums of errors by local day, forecaster, horizon and congestion state."""
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from datetime import date
+from operator import add as add_numbers
 
 from roadcast.storage.engine import Reader, Writer
+
+TENTHS = 10
+"""Into how many bins the reliability of `confidence` is counted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,12 +29,20 @@ class Score:
     error: float
     relative_n: int
     relative: float
-    interval_n: int
-    covered_80: int
-    width_80: float
-    confidence_n: list[int]
-    confidence_sum: list[float]
-    within_n: list[int]
+    interval_n: int = 0
+    covered_80: int = 0
+    width_80: float = 0.0
+    confidence_n: list[int] = field(default_factory=lambda: [0] * TENTHS)
+    confidence_sum: list[float] = field(default_factory=lambda: [0.0] * TENTHS)
+    within_n: list[int] = field(default_factory=lambda: [0] * TENTHS)
+
+    def __add__(self, other: "Score") -> "Score":
+        """The sums of both; the key is that of the first."""
+        return replace(
+            self,
+            **{name: getattr(self, name) + getattr(other, name) for name in _PLAIN},
+            **{name: list(map(add_numbers, getattr(self, name), getattr(other, name))) for name in _LISTS},
+        )
 
 
 _KEY = ("day", "model", "horizon_minutes", "jam")
@@ -47,12 +59,11 @@ async def add(writer: Writer, scores: Sequence[Score]) -> None:
         FROM unnest(s.{name}, excluded.{name}) WITH ORDINALITY AS both_of(a, b, i))"""
         for name in _LISTS
     ]
-    for score in scores:
-        await writer.run(
-            f"""INSERT INTO scores AS s ({", ".join(_NAMES)}) VALUES ({", ".join(f":{name}" for name in _NAMES)})
-            ON CONFLICT ({", ".join(_KEY)}) DO UPDATE SET {", ".join(sets)}""",
-            **asdict(score),
-        )
+    await writer.run_each(
+        f"""INSERT INTO scores AS s ({", ".join(_NAMES)}) VALUES ({", ".join(f":{name}" for name in _NAMES)})
+        ON CONFLICT ({", ".join(_KEY)}) DO UPDATE SET {", ".join(sets)}""",
+        [asdict(score) for score in scores],
+    )
 
 
 async def since(reader: Reader, first: date) -> list[Score]:

@@ -18,7 +18,7 @@ class _Topic:
     records: deque[Record] = field(default_factory=deque[Record])
     end: int = 0
     groups: dict[str, int] = field(default_factory=dict[str, int])
-    tails: set["_Subscription"] = field(default_factory=lambda: set[_Subscription]())
+    tails: "set[_Subscription]" = field(default_factory=set)
 
     @property
     def start(self) -> int:

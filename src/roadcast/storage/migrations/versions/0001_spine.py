@@ -63,7 +63,7 @@ TABLES = [
     "CREATE INDEX alerts_at ON alerts (at)",
     """CREATE TABLE feed (
       only_row boolean PRIMARY KEY DEFAULT true CHECK (only_row), name text NOT NULL, replayed boolean NOT NULL,
-      simulated boolean NOT NULL, clock_at timestamptz NOT NULL)""",
+      simulated boolean NOT NULL, reached_at timestamptz)""",
     "CREATE TABLE marks (name text PRIMARY KEY, at timestamptz NOT NULL)",
     "CREATE TABLE meta (key text PRIMARY KEY, value text NOT NULL)",
 ]

@@ -1,0 +1,105 @@
+"""What the API is given: where to read, where to send, and how to present."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Protocol
+from uuid import UUID
+
+from roadcast.domain.clock import FeedClock
+from roadcast.domain.incident import Incident
+from roadcast.domain.reading import Account, ReadingBatch, Source
+from roadcast.domain.units import Units
+from roadcast.live.hub import Hub
+from roadcast.live.state import LiveState
+from roadcast.services import Board
+from roadcast.storage.engine import Database
+
+
+class Door(Protocol):
+    """The one door into storage."""
+
+    async def submit(self, batch: ReadingBatch, source: Source) -> Account:
+        """Check and store a batch; returns once it is durable and the next request sees it.
+
+        The indices of the account's rejections count the batch's rows.
+
+        Raises:
+            Conflict: the feed does not take readings of such a source now.
+            Unavailable: the queue is full or the database is away; nothing of the batch was taken.
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """A forecast that was asked for: the issue that holds it, and when that will be there."""
+
+    issued_ms: int
+    estimated_at: datetime
+
+
+class Predictor(Protocol):
+    """Issues forecasts."""
+
+    async def request(self) -> Request:
+        """See to it that there is an issue of the newest readings.
+
+        Raises:
+            Unavailable: there are no readings yet to forecast from.
+        """
+        ...
+
+    def pending(self, issued_ms: int) -> bool:
+        """Whether that issue is still being made."""
+        ...
+
+
+class IncidentDesk(Protocol):
+    """Changes incidents, and tells whoever listens to alerts."""
+
+    async def create(self, incident: Incident) -> Incident:
+        """Store a new incident."""
+        ...
+
+    async def change(self, incident_id: UUID, action: str, changes: Mapping[str, object]) -> Incident:
+        """Acknowledge, edit or close (`acknowledged`, `edited`, `closed`) by setting the given fields.
+
+        Raises:
+            NotFound: there is no such incident.
+            Conflict: it is closed already, or is acknowledged already.
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class ApiLimits:
+    """What a client may ask for at most."""
+
+    max_body_bytes: int = 16_000_000
+    max_sockets: int = 10_000
+    socket_queue_frames: int = 64
+    heartbeat_s: float = 20.0
+    max_socket_errors: int = 20
+
+
+@dataclass(frozen=True, slots=True)
+class ApiContext:
+    """Everything that routes and sockets need, made by wiring."""
+
+    database: Database
+    state: LiveState
+    hub: Hub
+    clock: FeedClock
+    board: Board
+    door: Door
+    predictor: Predictor
+    incidents: IncidentDesk
+    units: Units
+    timezone: str
+    interval_s: int
+    horizon_minutes: int
+    stale_after_s: float
+    cors_origins: tuple[str, ...]
+    limits: ApiLimits
+    started_at: datetime

@@ -1,0 +1,132 @@
+"""What routes ask for in their signatures."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Annotated, cast
+
+from fastapi import Depends, Path, Query
+from starlette.requests import HTTPConnection
+from starlette.types import Scope
+
+from roadcast.api.context import ApiContext
+from roadcast.api.timestamps import Time
+from roadcast.domain.sensor import Sensor
+from roadcast.errors import FieldError, InvalidInput, NotFound
+from roadcast.live.documents import Presenter
+
+DEFAULT_LIMIT = 100
+MOST = 1_000
+MOST_HISTORICAL = 10_000
+LONGEST_CODE = 64
+
+
+def context_in(scope: Scope) -> ApiContext:
+    """The context of the app that serves `scope`."""
+    return cast("ApiContext", scope["app"].state.context)
+
+
+async def _context(connection: HTTPConnection) -> ApiContext:
+    return context_in(connection.scope)
+
+
+Context = Annotated[ApiContext, Depends(_context)]
+
+
+async def _presenter(context: Context) -> Presenter:
+    return presenter(context)
+
+
+def presenter(context: ApiContext) -> Presenter:
+    """Makes documents as this context wants them."""
+    return Presenter(context.units, context.interval_s, context.stale_after_s)
+
+
+Present = Annotated[Presenter, Depends(_presenter)]
+
+Hours = Annotated[int, Query(ge=1, le=168, description="Hours back from the feed's clock, or from `as_of`.")]
+Days = Annotated[int, Query(ge=1, le=365, description="Days back from the feed's clock.")]
+Limit = Annotated[int, Query(ge=1, le=MOST, description="At most so many; `Link` leads to the next ones.")]
+AsOf = Annotated[
+    Time | None, Query(description="Answer as it was known at this time (RFC 3339).", examples=["2024-01-15T10:30:00Z"])
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """A sensor that is known, with its number."""
+
+    number: int
+    sensor: Sensor
+
+
+def find_sensor(context: ApiContext, sensor_id: str) -> Known:
+    """The sensor of a code.
+
+    Raises:
+        NotFound: there is none.
+    """
+    number = context.state.numbers.get(sensor_id)
+    if number is None:
+        raise NotFound(f"There is no sensor {sensor_id[:LONGEST_CODE]!r}.", remedy="/api/sensors lists them.")
+    return Known(number, context.state.sensors[number])
+
+
+async def _filter(
+    context: Context,
+    sensor_id: Annotated[str | None, Query(description="Only this sensor.", examples=["SENSOR_001"])] = None,
+) -> Known | None:
+    return None if sensor_id is None else find_sensor(context, sensor_id)
+
+
+OneSensor = Annotated[Known | None, Depends(_filter)]
+
+
+async def _named(context: Context, sensor_id: Annotated[str, Path(examples=["SENSOR_001"])]) -> Known:
+    return find_sensor(context, sensor_id)
+
+
+NamedSensor = Annotated[Known, Depends(_named)]
+
+
+@dataclass(frozen=True, slots=True)
+class Cursor:
+    """Where the page before ended: two numbers of the last item's key."""
+
+    first: int
+    second: int
+
+    def __str__(self) -> str:
+        return f"{self.first}.{self.second}"
+
+
+async def _cursor(
+    cursor: Annotated[
+        str | None, Query(max_length=40, description="From the `Link` header of the page before.")
+    ] = None,
+) -> Cursor | None:
+    if cursor is None:
+        return None
+    first, _, second = cursor.partition(".")
+    if not (first.isascii() and first.isdigit() and second.isascii() and second.isdigit()):
+        raise _bad_cursor(cursor)
+    found = Cursor(int(first), int(second))
+    if found.first > _MOST_MS or found.second >= 1 << 31:
+        raise _bad_cursor(cursor)
+    return found
+
+
+_MOST_MS = 253_402_300_799_000
+"""The end of the year 9999."""
+
+
+def _bad_cursor(cursor: str) -> InvalidInput:
+    reason = "expected the cursor of a Link header"
+    return InvalidInput(f"cursor: {reason}", (FieldError("cursor", cursor, reason),))
+
+
+After = Annotated[Cursor | None, Depends(_cursor)]
+
+
+def now_for(context: ApiContext, as_of: datetime | None) -> datetime:
+    """The time from which an answer counts back."""
+    return as_of or context.clock.now()

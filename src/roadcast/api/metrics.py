@@ -1,0 +1,78 @@
+"""What is counted, for Prometheus: requests, sockets, frames and the feed's age."""
+
+from collections.abc import Iterator
+
+from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.process_collector import ProcessCollector
+from prometheus_client.registry import Collector
+
+from roadcast.api.context import ApiContext
+from roadcast.domain.times import to_ms
+from roadcast.live.hub import Channel
+from roadcast.services import Status
+
+METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+BUCKETS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 10)
+
+
+class Metrics:
+    """The metrics of one app. Labels are bounded: route templates, known methods, status codes."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self.registry = registry
+        self._requests = Counter(
+            "roadcast_http_requests", "Requests answered.", ("method", "route", "status"), registry=registry
+        )
+        self._seconds = Histogram(
+            "roadcast_http_request_seconds", "Time to answer.", ("route",), buckets=BUCKETS_S, registry=registry
+        )
+        ProcessCollector(registry=registry)
+
+    def watch(self, context: ApiContext) -> None:
+        """Report what the context holds, too."""
+        self.registry.register(_Live(context))
+
+    def observe(self, method: str, route: str, status: int, seconds: float) -> None:
+        """Count one answered request."""
+        self._requests.labels(method if method in METHODS else "other", route, status).inc()
+        self._seconds.labels(route).observe(seconds)
+
+    def exposition(self) -> bytes:
+        """All of it in Prometheus' text format."""
+        return generate_latest(self.registry)
+
+
+class _Live(Collector):
+    """Reads the hub, the live state and the board when it is asked."""
+
+    def __init__(self, context: ApiContext) -> None:
+        self._context = context
+
+    def collect(self) -> Iterator[Metric]:
+        hub, state = self._context.hub, self._context.state
+        yield GaugeMetricFamily("roadcast_websocket_connections", "Clients connected.", hub.connections)
+        subscribers = GaugeMetricFamily("roadcast_websocket_subscribers", "Subscribers.", labels=["channel"])
+        frames = CounterMetricFamily("roadcast_websocket_frames", "Frames published.", labels=["channel"])
+        for channel in Channel:
+            subscribers.add_metric([channel], hub.subscribers(channel))
+            frames.add_metric([channel], hub.published[channel])
+        yield subscribers
+        yield frames
+        yield CounterMetricFamily("roadcast_websocket_dropped_frames", "Dropped for slow clients.", hub.dropped)
+        yield GaugeMetricFamily("roadcast_sensors", "Sensors known.", len(state.sensors))
+        yield from self._age()
+        yield from self._parts()
+
+    def _age(self) -> Iterator[Metric]:
+        """The age of the newest reading, on the feed's clock; nothing where there is none."""
+        newest = self._context.state.latest().ts_ms
+        if len(newest):
+            age_s = (to_ms(self._context.clock.now()) - int(newest.max())) / 1000
+            yield GaugeMetricFamily("roadcast_newest_reading_age_seconds", "Age of the newest reading.", age_s)
+
+    def _parts(self) -> Iterator[Metric]:
+        family = GaugeMetricFamily("roadcast_part_up", "1 while a part serves.", labels=["part"])
+        for part in self._context.board.parts:
+            family.add_metric([part.name], part.status is not Status.DOWN)
+        yield family

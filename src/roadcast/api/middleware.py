@@ -1,0 +1,171 @@
+"""What every request passes through, as plain ASGI: measuring, failures, the feed's clock, CORS, the body's limit."""
+
+import time
+from http import HTTPStatus
+
+import structlog
+from asgi_correlation_id import correlation_id
+from fastapi import HTTPException, Request
+from starlette.datastructures import MutableHeaders
+from starlette.middleware.cors import CORSMiddleware
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from roadcast.api.deps import context_in
+from roadcast.api.metrics import Metrics
+from roadcast.api.problems import problem
+from roadcast.domain.clock import FeedClock
+from roadcast.domain.times import rfc3339
+
+AS_OF_HEADER = "Roadcast-As-Of"
+FEED_HEADER = "Roadcast-Feed"
+QUIET = frozenset({"/health", "/metrics"})
+"""Routes that machines ask every few seconds."""
+
+log = structlog.get_logger()
+
+
+class Measured:
+    """Counts each request by its route's template and writes one line of it to the log."""
+
+    def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
+        self._app = app
+        self._metrics = metrics
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request."""
+        if scope["type"] != "http":
+            return await self._app(scope, receive, send)
+        status = 0
+
+        async def watched(message: Message) -> None:
+            nonlocal status
+            status = message.get("status", status)
+            await send(message)
+
+        began = time.perf_counter()
+        try:
+            await self._app(scope, receive, watched)
+        finally:
+            self._report(scope, status, time.perf_counter() - began)
+
+    def _report(self, scope: Scope, status: int, seconds: float) -> None:
+        route: str = getattr(scope.get("route"), "path", "unmatched")
+        self._metrics.observe(scope["method"], route, status, seconds)
+        write = log.debug if route in QUIET else log.info
+        write(
+            "request",
+            method=scope["method"],
+            path=scope["path"],
+            status=status,
+            ms=round(seconds * 1000, 1),
+            request_id=correlation_id.get(),
+        )
+
+
+class Failures:
+    """Answers what nobody foresaw with a 500 that tells nothing of it, and writes its stack trace to the log."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request."""
+        started = False
+
+        async def watched(message: Message) -> None:
+            nonlocal started
+            started = started or message["type"] == "http.response.start"
+            await send(message)
+
+        try:
+            await self._app(scope, receive, watched)
+        except Exception:  # the last line of defence: whatever it was, it is logged, and the client gets an answer
+            if scope["type"] != "http" or started:
+                raise
+            log.exception("failed", path=scope["path"], request_id=correlation_id.get())
+            text = f"The server failed; its log says why under request {correlation_id.get()}."
+            await problem(Request(scope), HTTPStatus.INTERNAL_SERVER_ERROR, text)(scope, receive, send)
+
+
+class FeedStated:
+    """States the feed and its clock on every answer."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request."""
+        if scope["type"] != "http":
+            return await self._app(scope, receive, send)
+        clock = context_in(scope).clock
+
+        async def stating(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                headers = MutableHeaders(scope=message)
+                headers[AS_OF_HEADER] = rfc3339(clock.now())
+                headers[FEED_HEADER] = feed_kind(clock)
+            await send(message)
+
+        return await self._app(scope, receive, stating)
+
+
+def feed_kind(clock: FeedClock) -> str:
+    """`simulated`, `replayed` or `live`."""
+    return "simulated" if clock.simulated else clock.mode
+
+
+class Cors:
+    """Starlette's CORS, for the origins that the context allows."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+        self._cors: CORSMiddleware | None = None
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request."""
+        if scope["type"] != "http":
+            return await self._app(scope, receive, send)
+        self._cors = self._cors or CORSMiddleware(
+            self._app,
+            allow_origins=context_in(scope).cors_origins,
+            allow_methods=("GET", "POST", "PATCH"),
+            allow_headers=("*",),
+            expose_headers=(AS_OF_HEADER, FEED_HEADER, "Link", "Location", "Retry-After", "X-Request-ID"),
+        )
+        return await self._cors(scope, receive, send)
+
+
+class BodyLimit:
+    """Refuses a body above the limit, by what is declared or while it arrives."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request."""
+        if scope["type"] != "http":
+            return await self._app(scope, receive, send)
+        limit = context_in(scope).limits.max_body_bytes
+        size = 0
+
+        async def limited() -> Message:
+            # Raised where the route reads the body, so that it is answered like every other error.
+            nonlocal size
+            if _declared(scope) > limit:
+                raise _too_large(limit)
+            message = await receive()
+            size += len(message.get("body", b""))
+            if size > limit:
+                raise _too_large(limit)
+            return message
+
+        return await self._app(scope, limited, send)
+
+
+def _declared(scope: Scope) -> int:
+    length = dict(scope["headers"]).get(b"content-length", b"0")
+    return int(length) if length.isdigit() else 0
+
+
+def _too_large(limit: int) -> HTTPException:
+    return HTTPException(413, f"The body exceeds {limit} bytes (MAX_BODY_BYTES).")

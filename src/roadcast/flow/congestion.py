@@ -1,0 +1,86 @@
+"""Congestion as a share of the speed that the same place has in light traffic."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from types import MappingProxyType
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+LOW_OCCUPANCY = 0.10
+"""Traffic below this occupancy is light: 24 vehicles per mile and lane, under the density at capacity."""
+MIN_SAMPLES = 288
+"""Fewer light samples (one day of 5-minute intervals) give no reference speed."""
+REFERENCE_PERCENTILE = 85
+
+
+class CongestionLevel(StrEnum):
+    """How congested a place is, by the mission's words."""
+
+    LOW = "low"
+    MEDIUM = "medium"
+    HIGH = "high"
+    SEVERE = "severe"
+
+
+@dataclass(frozen=True, slots=True)
+class CongestionScheme:
+    """How levels are told, for answers. A level reaches from its cut-off (included) up to that of the level before."""
+
+    name: str
+    cut_offs: Mapping[CongestionLevel, float]
+    method: str
+
+
+SCHEME = CongestionScheme(
+    name="speed ratio, four levels",
+    cut_offs=MappingProxyType(
+        {
+            CongestionLevel.LOW: 0.75,
+            CongestionLevel.MEDIUM: 0.50,
+            CongestionLevel.HIGH: 0.25,
+            CongestionLevel.SEVERE: 0.0,
+        }
+    ),
+    method=(
+        f"speed / reference speed; the reference is the {REFERENCE_PERCENTILE}th percentile of speeds at occupancy "
+        f"below {LOW_OCCUPANCY:.0%} (at least {MIN_SAMPLES} samples), else the speed limit"
+    ),
+)
+CONGESTED_BELOW = SCHEME.cut_offs[CongestionLevel.LOW]
+
+
+def level(ratio: float | None) -> CongestionLevel | None:
+    """The level of speed / reference speed; None where the ratio is unknown (None or NaN)."""
+    if ratio is None or math.isnan(ratio):
+        return None
+    return next((name for name, cut_off in SCHEME.cut_offs.items() if ratio >= cut_off), CongestionLevel.SEVERE)
+
+
+def reference_speed(speed: NDArray[np.floating[Any]], occupancy: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
+    """The 85th percentile of a sensor's speeds in light traffic, linearly interpolated between ranks.
+
+    A sample counts where speed is known and occupancy below `LOW_OCCUPANCY` or not reported.
+
+    Args:
+        speed: [time] or [time, sensor].
+        occupancy: the same shape, fractions.
+
+    Returns:
+        [] or [sensor]; NaN where fewer than `MIN_SAMPLES` count.
+    """
+    if len(speed) < MIN_SAMPLES:
+        return np.full(speed.shape[1:], np.nan)
+    light = np.sort(np.where(occupancy >= LOW_OCCUPANCY, np.nan, speed).astype(np.float64), axis=0)
+    count = np.isfinite(light).sum(axis=0)
+    rank = np.maximum(count - 1, 0) * (REFERENCE_PERCENTILE / 100)
+    below, above = (_row(light, edge(rank)) for edge in (np.floor, np.ceil))
+    return np.where(count >= MIN_SAMPLES, below + (above - below) * (rank % 1), np.nan)
+
+
+def _row(values: NDArray[np.float64], index: NDArray[np.float64]) -> NDArray[np.float64]:
+    """values[index[s], s] for every sensor s."""
+    return np.take_along_axis(values, index[np.newaxis].astype(np.intp), axis=0)[0]

@@ -1,0 +1,203 @@
+"""The relay: from the log's live topics to this process's state and its sockets."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import structlog
+
+from roadcast.domain.clock import FeedClock
+from roadcast.domain.incident import Alert, Severity
+from roadcast.domain.reading import VARIABLES
+from roadcast.domain.times import from_ms
+from roadcast.errors import Unavailable
+from roadcast.live.documents import Presenter, alert_document
+from roadcast.live.hub import Channel, Hub
+from roadcast.live.state import LiveState
+from roadcast.storage import forecasts, readings, sensors
+from roadcast.storage.engine import Database
+from roadcast.storage.forecasts import IssuedRows
+from roadcast.storage.readings import Rows
+from roadcast.streaming.log import Log, Record, Subscription
+from roadcast.streaming.messages import (
+    AlertRaised,
+    ForecastIssued,
+    IssueComplete,
+    Message,
+    ReadingStored,
+    TickClosed,
+    decode,
+)
+
+log = structlog.get_logger()
+
+BATCH = 10_000
+
+
+@dataclass(frozen=True, slots=True)
+class Topics:
+    """The live topics."""
+
+    aggregates: str
+    predictions: str
+    alerts: str
+
+
+class Relay:
+    """Follows the live topics from the end; what was before is read from the store."""
+
+    def __init__(
+        self,
+        database: Database,
+        log: Log,
+        topics: Topics,
+        state: LiveState,
+        hub: Hub,
+        clock: FeedClock,
+        presenter: Presenter,
+        analytics: Callable[[], Awaitable[Mapping[str, object]]],
+    ) -> None:
+        self._database = database
+        self._log = log
+        self._topics = topics
+        self._state = state
+        self._hub = hub
+        self._clock = clock
+        self._presenter = presenter
+        self._analytics = analytics
+        self._seen = -1
+        self._moved = asyncio.Condition()
+        self._issue: list[ForecastIssued] = []
+
+    async def run(self) -> None:
+        """Follow, for ever."""
+        names = (self._topics.aggregates, self._topics.predictions, self._topics.alerts)
+        async with self._log.tail(names[0]) as a, self._log.tail(names[1]) as p, self._log.tail(names[2]) as r:
+            await self.reload()
+            async with asyncio.TaskGroup() as group:
+                group.create_task(self._follow(a, self._on_aggregates))
+                group.create_task(self._follow(p, self._on_predictions))
+                group.create_task(self._follow(r, self._on_alerts))
+
+    async def reload(self) -> None:
+        """Read the newest state from the store."""
+        async with self._database.read() as reader:
+            known = await sensors.every(reader)
+            rows = await readings.latest(reader)
+            issue = await forecasts.newest(reader)
+        self._state.know(known)
+        self._state.observe(rows)
+        if issue is not None:
+            self._state.foresee(issue)
+
+    async def reload_sensors(self) -> None:
+        """Read the sensors again."""
+        async with self._database.read() as reader:
+            self._state.know(await sensors.every(reader))
+
+    async def caught_up(self, position: int) -> None:
+        """Wait until the state holds the aggregates up to `position`."""
+        async with self._moved:
+            await self._moved.wait_for(lambda: self._seen >= position)
+
+    async def _follow(
+        self, subscription: Subscription, on_batch: Callable[[Sequence[Message]], Awaitable[None]]
+    ) -> None:
+        async for batch in subscription.batches(BATCH):
+            await on_batch([decode(record.value) for record in batch])
+            if on_batch == self._on_aggregates:
+                await self._move(batch)
+
+    async def _move(self, batch: Sequence[Record]) -> None:
+        async with self._moved:
+            self._seen = batch[-1].position
+            self._moved.notify_all()
+
+    async def _on_aggregates(self, messages: Sequence[Message]) -> None:
+        stored = [message for message in messages if isinstance(message, ReadingStored)]
+        if stored:
+            await self._observe(stored)
+        closed = [message for message in messages if isinstance(message, TickClosed)]
+        if closed and self._hub.subscribers(Channel.ANALYTICS):
+            await self._publish_analytics(closed[-1])
+
+    async def _observe(self, stored: Sequence[ReadingStored]) -> None:
+        if any(message.sensor_no not in self._state.sensors for message in stored):
+            await self.reload_sensors()
+        rows = _rows(stored)
+        self._state.observe(rows)
+        if self._hub.subscribers(Channel.TRAFFIC_DATA):
+            now = self._clock.now()
+            self._hub.publish(Channel.TRAFFIC_DATA, now, self._presenter.readings(rows, self._state.sensors, now))
+        else:
+            self._hub.skip(Channel.TRAFFIC_DATA)
+
+    async def _publish_analytics(self, closed: TickClosed) -> None:
+        try:
+            document = await self._analytics()
+        except Unavailable as error:
+            log.warning("analytics_not_published", reason=error.message)
+        else:
+            self._hub.publish(Channel.ANALYTICS, from_ms(closed.tick_end_ms), document)
+
+    async def _on_predictions(self, messages: Sequence[Message]) -> None:
+        for message in messages:
+            match message:
+                case ForecastIssued():
+                    self._issue.append(message)
+                case IssueComplete(issued_ms=issued_ms):
+                    parts = [part for part in self._issue if part.issued_ms == issued_ms]
+                    self._issue = []
+                    if parts:
+                        self._foresee(_issued(parts))
+                case _:
+                    pass
+
+    def _foresee(self, issue: IssuedRows) -> None:
+        self._state.foresee(issue)
+        if self._hub.subscribers(Channel.PREDICTIONS):
+            documents = self._presenter.forecasts(issue, self._state.sensors)
+            self._hub.publish(Channel.PREDICTIONS, from_ms(issue.issued_ms), documents)
+        else:
+            self._hub.skip(Channel.PREDICTIONS)
+
+    async def _on_alerts(self, messages: Sequence[Message]) -> None:
+        for message in messages:
+            if isinstance(message, AlertRaised):
+                alert = Alert(
+                    message.alert_id, from_ms(message.at_ms), message.alert, Severity(message.severity),
+                    message.message, message.sensor_id, message.incident_id,
+                )  # fmt: skip
+                self._hub.publish(Channel.ALERTS, alert.at, alert_document(alert))
+
+
+def _rows(stored: Sequence[ReadingStored]) -> Rows:
+    values = [[getattr(message, name) for name in VARIABLES] for message in stored]
+    return Rows(
+        np.array([message.at_ms for message in stored], np.int64),
+        np.array([message.sensor_no for message in stored], np.int32),
+        np.array(values, np.float32),  # None becomes NaN
+        np.array([message.received_ms for message in stored], np.int64),
+    )
+
+
+def _issued(parts: Sequence[ForecastIssued]) -> IssuedRows:
+    """The issue whose parts these are, without the candidates, which are not published."""
+
+    def column(name: str) -> np.ndarray[tuple[int, ...], np.dtype[np.float32]]:
+        return np.array([getattr(part, name) for part in parts], np.float32)
+
+    return IssuedRows(
+        parts[0].issued_ms,
+        parts[0].model,
+        parts[0].version,
+        np.array([part.sensor_no for part in parts], np.int32),
+        np.array([part.age_ticks for part in parts], np.int32),
+        column("speed"),
+        column("volume"),
+        column("confidence"),
+        column("tolerance"),
+        column("quantiles"),
+        {},
+    )

@@ -1,0 +1,1 @@
+"""The loops: each reads, calls pure code, writes and publishes."""

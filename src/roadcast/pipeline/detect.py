@@ -1,0 +1,89 @@
+"""Detect: what is stale or gone, and alerts that say so."""
+
+import asyncio
+from collections.abc import Callable
+from datetime import timedelta
+
+from roadcast.domain.clock import FeedClock
+from roadcast.domain.incident import Alert, Severity
+from roadcast.domain.times import from_ms
+from roadcast.errors import Unavailable
+from roadcast.pipeline.incidents import Alerts, new_id
+from roadcast.services import Board, Part, Status
+from roadcast.storage import readings
+from roadcast.storage.engine import Database
+
+PERIOD_S = 1.0
+_QUEUE = 1_000
+
+
+class Detect:
+    """Looks at the database and the feed once a second, and turns every change on the board into an alert."""
+
+    def __init__(
+        self,
+        database: Database,
+        clock: FeedClock,
+        board: Board,
+        alerts: Alerts,
+        stale_after_s: float,
+        announce: Callable[[], None],
+    ) -> None:
+        self._database = database
+        self._clock = clock
+        self._board = board
+        self._alerts = alerts
+        self._stale_after = timedelta(seconds=stale_after_s)
+        self._announce = announce
+        self._changes: asyncio.Queue[tuple[Part | None, Part]] = asyncio.Queue(_QUEUE)
+        board.on_change(self._note)
+
+    def _note(self, old: Part | None, new: Part) -> None:
+        if not self._changes.full():
+            self._changes.put_nowait((old, new))
+
+    async def run(self) -> None:
+        """Look, and tell, for ever."""
+        while True:
+            await self._look()
+            while not self._changes.empty():
+                self._announce()
+                await self._tell(*self._changes.get_nowait())
+            await asyncio.sleep(PERIOD_S)
+
+    async def _look(self) -> None:
+        try:
+            async with self._database.read() as reader:
+                span = await readings.span(reader)
+        except Unavailable as error:
+            self._board.report("database", Status.DOWN, error.message, error.remedy)
+            return
+        self._board.report("database", Status.OK)
+        self._look_at_feed(span[1] if span else None)
+
+    def _look_at_feed(self, newest_ms: int | None) -> None:
+        """A live feed is stale when its newest window is old; a replayed one stands where it stands."""
+        if newest_ms is None:
+            self._board.report(
+                "feed", Status.STARTING, "no reading yet", "Send readings to POST /api/traffic/readings."
+            )
+        elif not self._clock.feed.replayed and self._clock.now() - from_ms(newest_ms) > self._stale_after:
+            self._board.report(
+                "feed", Status.DEGRADED, f"no reading since {from_ms(newest_ms):%Y-%m-%d %H:%M} UTC",
+                "See that the detectors' source still sends.",
+            )  # fmt: skip
+        else:
+            self._board.report("feed", Status.OK, f"{self._clock.name}, {self._clock.mode}")
+
+    async def _tell(self, old: Part | None, new: Part) -> None:
+        worse = (Status.DEGRADED, Status.DOWN)
+        was_bad = old is not None and old.status in worse
+        if new.status not in worse and not was_bad:
+            return
+        if new.status in worse:
+            severity = Severity.CRITICAL if new.status is Status.DOWN else Severity.HIGH
+            kind, message = "feed_stale" if new.name == "feed" else "part_down", f"{new.name}: {new.detail}"
+        else:
+            severity = Severity.LOW
+            kind, message = "feed_back" if new.name == "feed" else "part_back", f"{new.name} is back."
+        await self._alerts.tell(Alert(new_id(), self._clock.now(), kind, severity, message))

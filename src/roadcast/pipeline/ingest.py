@@ -1,0 +1,272 @@
+"""Ingest: the one door into storage. Batches that wait together are stored in one transaction."""
+
+import asyncio
+import math
+import time
+from collections import deque
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import structlog
+from numpy.typing import NDArray
+
+from roadcast.domain.clock import Feed, FeedClock
+from roadcast.domain.reading import VARIABLES, Account, ReadingBatch, Source, merge
+from roadcast.domain.times import from_ms, to_ms
+from roadcast.errors import Conflict, Unavailable
+from roadcast.pipeline.checks import Checked, check
+from roadcast.pipeline.recorder import Recorded, Recorder, learn_references
+from roadcast.services import Board, Status
+from roadcast.storage import marks, readings
+from roadcast.storage.engine import Database
+from roadcast.storage.readings import Outcome, Rows
+from roadcast.streaming.log import Log, Record
+from roadcast.streaming.messages import ReadingStored, TickClosed, encode
+from roadcast.windows import Closer
+
+log = structlog.get_logger()
+
+GROUP_READINGS = 200_000
+"""Readings that are stored in one transaction at most, so that memory and locks stay bounded."""
+
+
+@dataclass(frozen=True, slots=True)
+class IngestConfig:
+    """What ingest is told by the settings. `pinned_to`: the only feed that may hold the clock."""
+
+    topic: str
+    interval_ms: int
+    timezone: str
+    max_future_s: int
+    allowed_lateness_s: int
+    idle_timeout_s: float
+    queue_readings: int
+    register_unknown: bool
+    pinned_to: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Job:
+    """A batch that waits, and whoever waits for its account."""
+
+    batch: ReadingBatch
+    source: Source
+    done: asyncio.Future[Account]
+
+
+class Ingest:
+    """Checks, stores, closes windows and publishes.
+
+    `visible` waits until this process's live state holds a position of the log, so that a reading that was
+    answered for is seen by the next request.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        log: Log,
+        clock: FeedClock,
+        board: Board,
+        config: IngestConfig,
+        visible: Callable[[int], Awaitable[None]],
+    ) -> None:
+        self._database = database
+        self._log = log
+        self._clock = clock
+        self._board = board
+        self._config = config
+        self._visible = visible
+        self._recorder = Recorder(config.interval_ms, config.timezone)
+        self._closer = Closer(config.interval_ms, config.idle_timeout_s)
+        self._queue: deque[_Job] = deque()
+        self._waiting = 0
+        self._wake = asyncio.Event()
+        self._source: Source | None = None
+        self._turn = asyncio.Lock()
+
+    @property
+    def waiting(self) -> int:
+        """Readings that wait to be stored."""
+        return self._waiting
+
+    async def submit(self, batch: ReadingBatch, source: Source) -> Account:
+        """Check and store a batch; returns once it is durable and visible.
+
+        Raises:
+            Conflict: another feed holds the clock.
+            Unavailable: the queue is full or the database is away; nothing of the batch was taken.
+        """
+        pinned = self._config.pinned_to
+        if pinned is not None and source.replayed and source.name != pinned:
+            raise Conflict(
+                f"The {pinned} feed holds the clock, so {source.name!r} cannot be replayed.",
+                remedy="Start with FEED=none to replay a file.",
+            )
+        if self._queue and self._waiting + len(batch) > self._config.queue_readings:
+            raise Unavailable(f"{self._waiting} readings wait to be stored.", retry_after_s=1)
+        job = _Job(batch, source, asyncio.get_running_loop().create_future())
+        self._queue.append(job)
+        self._waiting += len(batch)
+        self._wake.set()
+        return await job.done
+
+    async def reload(self) -> None:
+        """Read again what is known of the sensors, and go on after the newest window that is stored."""
+        async with self._database.read() as reader:
+            await self._recorder.load(reader)
+            span = await readings.span(reader)
+        if span is not None:
+            self._closer.resume(span[1] - self._config.interval_ms)
+
+    async def learn_references(self, until_ms: int) -> int:
+        """Give a reference speed to the sensors that lack one, from readings up to `until_ms`; to how many."""
+        async with self._turn, self._database.write() as writer:
+            return await learn_references(writer, self._recorder, until_ms)
+
+    async def run(self) -> None:
+        """Store what arrives, for ever."""
+        await self.reload()
+        self._board.report("ingest", Status.OK)
+        while True:
+            try:
+                async with asyncio.timeout(self._config.idle_timeout_s / 4):
+                    await self._wake.wait()
+            except TimeoutError:
+                await self._publish_ticks(self._closer.idle(time.monotonic()), 0)
+            self._wake.clear()
+            while jobs := self._take():
+                await self._serve(jobs)
+
+    def _take(self) -> list[_Job]:
+        """Waiting jobs of one source, as many as go into one transaction."""
+        jobs: list[_Job] = []
+        size = 0
+        while self._queue and (not jobs or _alike(self._queue[0].source, jobs[0].source)):
+            size += len(self._queue[0].batch)
+            if jobs and size > GROUP_READINGS:
+                break
+            jobs.append(self._queue.popleft())
+        self._waiting -= sum(len(job.batch) for job in jobs)
+        return jobs
+
+    async def _serve(self, jobs: Sequence[_Job]) -> None:
+        """Store the jobs together and answer each; where the database is away, each gets the error."""
+        source = jobs[-1].source
+        try:
+            if not self._recorder.numbers:
+                await self.reload()
+            checked = [self._check(job) for job in jobs]
+            batch = merge([job.batch.take(result.passed) for job, result in zip(jobs, checked, strict=True)])
+            recorded = await self._store(batch, source)
+        except Unavailable as error:
+            self._recorder.numbers.clear()  # what was registered in vain must be asked for again
+            self._board.report("ingest", Status.DEGRADED, error.message, error.remedy)
+            for job in jobs:
+                _answer(job, error)
+            return
+        self._board.report("ingest", Status.OK)
+        await self._publish(recorded, source)
+        fates = np.split(recorded.written.outcome, np.cumsum([result.passed.sum() for result in checked])[:-1])
+        for job, result, fate in zip(jobs, checked, fates, strict=True):
+            _answer(job, self._account(job, result, fate))
+
+    def _check(self, job: _Job) -> Checked:
+        config = self._config
+        unknown: frozenset[str] = frozenset()
+        if not config.register_unknown and not job.source.simulated:
+            unknown = frozenset(code for code in job.batch.codes if code not in self._recorder.numbers)
+        led = config.pinned_to in (None, job.source.name)
+        newest = self._clock.wall() if led else self._clock.now()
+        return check(job.batch, newest_ms=to_ms(newest), max_future_s=config.max_future_s, unknown=unknown)
+
+    def _account(self, job: _Job, checked: Checked, fates: NDArray[np.int8]) -> Account:
+        duplicate = int((fates == Outcome.DUPLICATE).sum())
+        oldest_ms = to_ms(self._clock.now()) - self._config.allowed_lateness_s * 1000
+        late = int((job.batch.at_ms[checked.passed] < oldest_ms).sum())
+        return Account(
+            received=len(job.batch),
+            accepted=len(fates) - duplicate,
+            duplicate=duplicate,
+            rejected=len(checked.rejections),
+            late=0 if job.source.history else late,
+            rejections=checked.rejections,
+        )
+
+    async def _store(self, batch: ReadingBatch, source: Source) -> Recorded:
+        """One transaction: readings, rollups and the feed's clock."""
+        newest_ms = max(int(batch.at_ms.max(initial=0)), source.through_ms or 0)
+        feed = self._feed_after(source, newest_ms)
+        received_ms = None if source.history else to_ms(FeedClock(self._clock.wall, feed).now())
+        async with self._turn, self._database.write() as writer:
+            recorded = await self._recorder.record(writer, batch, received_ms)
+            if feed != self._clock.feed:
+                await marks.set_feed(writer, feed)
+        self._clock.feed = feed
+        return recorded
+
+    def _feed_after(self, source: Source, newest_ms: int) -> Feed:
+        """What feeds the system once `source` has sent up to `newest_ms`."""
+        if not newest_ms or self._config.pinned_to not in (None, source.name):
+            return self._clock.feed
+        reached_at = from_ms(newest_ms) if source.replayed else None
+        return self._clock.feed.then(Feed(source.name, source.replayed, source.simulated, reached_at))
+
+    async def _publish(self, recorded: Recorded, source: Source) -> None:
+        """Publish what is committed and the windows that close with it."""
+        given, added = recorded.given, recorded.written.added
+        if source.history:
+            return
+        if self._source is not None and not _alike(source, self._source) and self._clock.feed.name == source.name:
+            first_ms = int(given.ts_ms.min(initial=to_ms(self._clock.now())))
+            self._closer.resume((first_ms - 1) // self._config.interval_ms * self._config.interval_ms)
+        self._source = source
+        await self._append([Record(m.sensor_id, encode(m)) for m in _messages(added, recorded.codes)])
+        closed = self._closer.observe(given.sensor_no, given.ts_ms, source.through_ms, time.monotonic())
+        await self._publish_ticks(closed, len(added))
+
+    async def _publish_ticks(self, ticks: Sequence[int], rows: int) -> None:
+        feed = self._clock.feed
+        messages = [TickClosed(tick, rows, feed.name, feed.replayed) for tick in ticks]
+        await self._append([Record("", encode(message)) for message in messages])
+
+    async def _append(self, records: Sequence[Record]) -> None:
+        """Publish, however long the log makes us wait: what is committed must become known."""
+        while records:
+            try:
+                position = await self._log.publish(self._config.topic, records)
+            except Unavailable as error:
+                self._board.report("log", Status.DEGRADED, error.message, error.remedy)
+                log.warning("log_waits", reason=error.message)
+            else:
+                self._board.report("log", Status.OK)
+                await self._visible(position)
+                return
+
+
+def _alike(a: Source, b: Source) -> bool:
+    return (a.name, a.replayed, a.simulated, a.history) == (b.name, b.replayed, b.simulated, b.history)
+
+
+def _answer(job: _Job, result: Account | Exception) -> None:
+    """Answer whoever still waits: a client that went away has cancelled its future."""
+    if job.done.done():
+        return
+    if isinstance(result, Exception):
+        job.done.set_exception(result)
+    else:
+        job.done.set_result(result)
+
+
+def _messages(rows: Rows, codes: dict[int, str]) -> list[ReadingStored]:
+    columns = (rows.sensor_no.tolist(), rows.ts_ms.tolist(), rows.received_ms.tolist(), rows.values.tolist())
+    return [
+        ReadingStored(
+            codes[number],
+            number,
+            at,
+            known,
+            **{name: value for name, value in zip(VARIABLES, values, strict=True) if not math.isnan(value)},
+        )
+        for number, at, known, values in zip(*columns, strict=True)
+    ]

@@ -1,0 +1,93 @@
+"""Text files of separated values, plain or gzipped: rows, and what their cells say."""
+
+import csv
+import gzip
+from collections.abc import Iterator, Sequence
+from itertools import islice
+from pathlib import Path
+from typing import TextIO
+
+import numpy as np
+from numpy.typing import NDArray
+
+from roadcast.domain.reading import Rejection
+
+GZIP = b"\x1f\x8b"
+MISSING = frozenset({"", "nan", "na", "n/a", "null", "none"})
+"""How text writes a missing value, in small letters."""
+
+
+def open_text(path: Path) -> TextIO:
+    """The file as text, unpacked where it is gzipped."""
+    with path.open("rb") as file:
+        packed = file.read(2) == GZIP
+    if packed:
+        return gzip.open(path, "rt", encoding="utf-8-sig", newline="")
+    return path.open(encoding="utf-8-sig", newline="")
+
+
+def delimiter_of(line: str) -> str:
+    """What separates the values of a line: comma, semicolon or tab."""
+    return max(",;\t", key=line.count)
+
+
+def data_rows(path: Path, delimiter: str, *, header: bool) -> Iterator[list[str]]:
+    """The file's rows, blank lines and the header left out."""
+    with open_text(path) as file:
+        rows = filter(None, csv.reader(file, delimiter=delimiter))
+        yield from islice(rows, 1 if header else 0, None)
+
+
+def count_rows(path: Path, *, header: bool) -> int:
+    """How many data rows there are; blank lines within count too."""
+    with open_text(path) as file:
+        return max(0, sum(1 for _ in file) - header)
+
+
+def row_blocks(rows: Iterator[list[str]], size: int, stamp: int) -> Iterator[list[list[str]]]:
+    """Blocks of about `size` rows, each ending where the text in column `stamp` changes."""
+    held: list[list[str]] = []
+    while len(fresh := list(islice(rows, size))) == size:
+        held += fresh
+        if cut := _last_change(held, stamp):
+            yield held[:cut]
+            held = held[cut:]
+    held += fresh
+    if held:
+        yield held
+
+
+def _last_change(rows: list[list[str]], stamp: int) -> int:
+    """Where the rows begin that share the last row's stamp."""
+    last = rows[-1][stamp : stamp + 1]
+    return next((i + 1 for i in range(len(rows) - 1, -1, -1) if rows[i][stamp : stamp + 1] != last), 0)
+
+
+def squared(rows: list[list[str]], width: int, rows_before: int) -> tuple[list[list[str]], dict[int, Rejection]]:
+    """All rows as wide as they should be, and by position those that were not."""
+    ragged = {
+        i: Rejection(rows_before + 1 + i, "row", f"{len(row)} columns", f"expected {width} columns")
+        for i, row in enumerate(rows)
+        if len(row) != width
+    }
+    if not ragged:
+        return rows, ragged
+    return [(row + [""] * width)[:width] if i in ragged else row for i, row in enumerate(rows)], ragged
+
+
+def numbers(texts: Sequence[str]) -> tuple[NDArray[np.float64], dict[int, str]]:
+    """Numbers, NaN where missing; infinity where the text, given by position, is no finite number."""
+    try:
+        values = np.array([float(text or "nan") for text in texts])
+    except ValueError:
+        values = np.array([_number(text) for text in texts])
+    return values, {i: texts[i] for i in np.flatnonzero(np.isinf(values)).tolist()}
+
+
+def _number(text: str) -> float:
+    if text.strip().lower() in MISSING:
+        return float("nan")
+    try:
+        return float(text)
+    except ValueError:
+        return float("inf")

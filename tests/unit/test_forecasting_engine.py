@@ -1,0 +1,283 @@
+"""The engine, on processes whose errors are known and on a real week."""
+
+from dataclasses import fields, replace
+from datetime import datetime
+from functools import cache
+from pathlib import Path
+from typing import NamedTuple
+from zoneinfo import ZoneInfo
+
+import numpy as np
+import pytest
+
+from roadcast.domain.times import to_ms
+from roadcast.forecasting.backtest import backtest
+from roadcast.forecasting.engine import LADDER, Engine, Issue
+from roadcast.forecasting.graph import Graph
+from roadcast.forecasting.history import STATE_TICKS, History
+from roadcast.forecasting.metrics import calibration_error, coverage, mae
+
+HORIZONS = 12
+DAY = 288
+LOS_LOOP = Path(__file__).parents[3] / "shared" / "data" / "los_loop.npz"
+
+
+def engine() -> Engine:
+    return Engine(HORIZONS, tolerance_mph=5, tolerance_share=0.1)
+
+
+def noisy_days(days: int, sensors: int = 12, spread: float = 4) -> History:
+    """A known typical day plus independent normal noise: no forecaster can err by less than the noise."""
+    random = np.random.default_rng(11)
+    of_day = np.arange(days * DAY) % DAY / DAY
+    speed = (55 + 5 * np.cos(2 * np.pi * of_day))[:, None] + random.normal(0, spread, (days * DAY, sensors))
+    values = np.stack([speed, np.full_like(speed, 90)], axis=-1).astype(np.float32)
+    return History(values, ("speed", "volume"), to_ms(datetime.fromisoformat("2012-03-05T00:00Z")), 300_000, "UTC")
+
+
+def references(history: History) -> np.ndarray:
+    return np.nanpercentile(history.of("speed"), 85, axis=0).astype(np.float32)
+
+
+def fitted_until(history: History, ticks: int, graph: Graph | None = None) -> Engine:
+    seen = history.until(ticks)
+    result = engine()
+    result.fit(seen, graph or Graph(), references(seen))
+    return result
+
+
+def states(history: History, first: int, last: int) -> list[History]:
+    return [history.until(known).last(STATE_TICKS) for known in range(first, last + 1)]
+
+
+def truth_of(history: History, first: int, last: int) -> np.ndarray:
+    """What came true [issues, S, H]."""
+    return np.stack([history.of("speed")[known : known + HORIZONS].T for known in range(first, last + 1)])
+
+
+def stacked(issues: list[Issue], name: str) -> np.ndarray:
+    return np.stack([getattr(issue, name) for issue in issues])
+
+
+def same_bytes(one: Issue, other: Issue) -> bool:
+    return all(
+        np.asarray(getattr(one, field.name)).tobytes() == np.asarray(getattr(other, field.name)).tobytes()
+        for field in fields(Issue)
+        if field.name != "candidates"
+    ) and all(one.candidates[name].tobytes() == other.candidates[name].tobytes() for name in one.candidates)
+
+
+def test_an_engine_that_knows_nothing_repeats_the_last_value_and_promises_nothing() -> None:
+    state = noisy_days(1).last(STATE_TICKS)
+    issue = engine().step(state)
+    assert (issue.issued_ms, issue.model, issue.model_version) == (state.end_ms, "last_value", "unfitted")
+    np.testing.assert_array_equal(issue.speed, np.repeat(state.of("speed")[-1][:, None], HORIZONS, axis=1))
+    np.testing.assert_array_equal(issue.volume, np.full((12, HORIZONS), 90))
+    assert np.isnan(issue.quantiles).all()
+    assert np.isnan(issue.confidence).all()
+    assert np.isfinite(issue.tolerance).all()
+    assert list(issue.candidates) == ["last_value", "profile", "graph_autoregression"]
+
+
+def test_an_engine_that_knows_nothing_learns_what_its_errors_are() -> None:
+    history = noisy_days(2)
+    live = engine()
+    *_, issue = (live.step(state) for state in states(history, STATE_TICKS, DAY))
+    assert np.isfinite(issue.confidence).all()
+    assert np.isfinite(issue.quantiles).all()
+
+
+def test_an_engine_survives_a_state_without_ticks_and_without_sensors() -> None:
+    state = noisy_days(1).until(0)
+    assert np.isnan(engine().step(state).speed).all()
+    assert engine().step(replace(state, values=state.values[:, :0])).speed.shape == (0, HORIZONS)
+
+
+def test_promises_hold_where_the_errors_are_known() -> None:
+    """Noise of 4 mph around 50 to 60 mph: 80 % and 90 % intervals, and P(|noise| ≤ max(5, 10 %)) of about 0.83."""
+    history = noisy_days(12)
+    first, last = 11 * DAY, 12 * DAY - HORIZONS
+    trained = fitted_until(history, first)
+    issues = [trained.step(state) for state in states(history, first, last)]
+    truth, quantiles = truth_of(history, first, last), stacked(issues, "quantiles")
+    confidence, speed = stacked(issues, "confidence"), stacked(issues, "speed")
+    within = (np.abs(truth - speed) <= stacked(issues, "tolerance")).astype(float)
+    assert coverage(quantiles[..., 1], quantiles[..., 5], truth) == pytest.approx(0.8, abs=0.02)
+    assert coverage(quantiles[..., 0], quantiles[..., 6], truth) == pytest.approx(0.9, abs=0.02)
+    assert confidence.mean() == pytest.approx(within.mean(), abs=0.02)
+    assert mae(speed, truth) == pytest.approx(4 * np.sqrt(2 / np.pi), rel=0.05)
+
+
+def test_tolerance_quantiles_and_speed_agree() -> None:
+    history = noisy_days(6)
+    issue = fitted_until(history, 6 * DAY).step(history.last(STATE_TICKS))
+    np.testing.assert_allclose(issue.tolerance, np.maximum(5, 0.1 * issue.speed), rtol=1e-6)
+    np.testing.assert_array_equal(issue.quantiles[..., 3], issue.speed)
+    assert (np.diff(issue.quantiles, axis=-1) >= 0).all()
+    assert (issue.quantiles >= 0).all()
+    assert ((issue.confidence > 0) & (issue.confidence <= 1)).all()
+
+
+def test_serves_the_forecaster_that_errs_least() -> None:
+    """With independent noise the last value errs by √2 of what the profile does; on a walk it is hard to beat."""
+    noisy = noisy_days(8)
+    assert fitted_until(noisy, 8 * DAY).step(noisy.last(STATE_TICKS)).model != "last_value"
+    walk = np.abs(50 + np.random.default_rng(12).normal(0, 1, (8 * DAY, 12)).cumsum(axis=0))
+    wandering = replace(noisy, values=np.stack([walk, walk], axis=-1).astype(np.float32))
+    assert fitted_until(wandering, 8 * DAY).step(wandering.last(STATE_TICKS)).model == "last_value"
+
+
+def test_version_is_what_it_was_fitted_through() -> None:
+    history = noisy_days(3)
+    trained = fitted_until(history, 2 * DAY)
+    assert trained.step(history.last(STATE_TICKS)).model_version == "2012-03-04T00:00Z"
+    trained.fit(history, Graph(), references(history))
+    assert trained.step(history.last(STATE_TICKS)).model_version == "2012-03-05T00:00Z"
+
+
+def test_a_refit_keeps_what_errors_taught() -> None:
+    history = noisy_days(5)
+    trained = fitted_until(history, 4 * DAY)
+    counts = trained.errors.counts.copy()
+    trained.fit(history, Graph(), references(history))
+    np.testing.assert_array_equal(trained.errors.counts, counts)
+
+
+def test_learns_each_error_once_and_only_from_what_was_observed() -> None:
+    """Two ticks on: errors of horizon 1 (twice) and 2 (once), for each forecaster and the sensors that reported."""
+    history = noisy_days(1, sensors=5)
+    values = history.values.copy()
+    values[-2:, 3] = np.nan
+    history = replace(history, values=values)
+    live = engine()
+    for state in states(history, DAY - 2, DAY):
+        live.step(state)
+        live.step(state)
+    counted = live.errors.counts.sum(axis=(2, 3, 4))
+    expected = np.zeros((3, HORIZONS))
+    expected[:, 0], expected[:, 1] = 8, 4
+    np.testing.assert_allclose(counted, expected, rtol=1e-3)
+
+
+def test_errors_are_those_of_the_horizon_that_came_true() -> None:
+    """Speeds that rise by 2 mph per tick: the last value errs by 2 h."""
+    rising = np.arange(40, dtype=np.float32)[:, None, None].repeat(40, axis=1) * 2
+    history = History(rising, ("speed",), 40 * 300_000, 300_000, "UTC")
+    live = engine()
+    for state in states(history, 1, 40):
+        live.step(state)
+    np.testing.assert_allclose(live.errors.mae()[0], 2 * np.arange(1, HORIZONS + 1), atol=0.01)
+
+
+def test_skipped_ticks_cost_only_their_own_errors() -> None:
+    history = noisy_days(1, sensors=4)
+    live = engine()
+    for known in (DAY - 9, DAY - 4):
+        live.step(history.until(known).last(STATE_TICKS))
+    counted = live.errors.counts.sum(axis=(2, 3, 4))[0]
+    assert np.flatnonzero(counted).tolist() == [4]
+
+
+def test_sensors_may_be_appended_between_steps() -> None:
+    history = noisy_days(5)
+    few = replace(history, values=history.values[:, :8])
+    trained = fitted_until(few, 4 * DAY)
+    trained.step(few.until(4 * DAY))
+    for state in states(history, 4 * DAY + 1, 4 * DAY + 20):
+        issue = trained.step(state)
+    assert issue.speed.shape == (12, HORIZONS)
+    assert np.isfinite(issue.speed).all()
+    assert np.isfinite(issue.confidence).all()
+
+
+def test_knows_the_age_of_the_last_reading() -> None:
+    history = noisy_days(6)
+    values = history.values.copy()
+    values[-3:, 1] = np.nan
+    values[-STATE_TICKS:, 2] = np.nan
+    silent = replace(history, values=values)
+    issue = fitted_until(silent, 6 * DAY).step(silent)
+    assert issue.age_ticks[:3].tolist() == [0, 3, STATE_TICKS]
+
+
+def test_the_same_calls_give_the_same_bytes() -> None:
+    history = noisy_days(5)
+    values = history.values.copy()
+    values[np.random.default_rng(13).random(values.shape[:2]) < 0.1] = np.nan
+    history = replace(history, values=values)
+    values.setflags(write=False)
+    runs = []
+    for _ in range(2):
+        trained = fitted_until(history, 4 * DAY)
+        runs.append([trained.step(state) for state in states(history, 4 * DAY, 4 * DAY + 30)])
+    assert all(same_bytes(one, other) for one, other in zip(*runs, strict=True))
+
+
+def test_backtest_needs_a_day_to_fit_on() -> None:
+    history = noisy_days(3)
+    for ticks, expected in ((int(1.2 * DAY), False), (int(1.3 * DAY), True)):
+        seen = history.until(ticks)
+        assert (backtest(LADDER, seen, Graph(), references(seen), HORIZONS) is not None) == expected
+
+
+def test_backtest_puts_gaps_in_so_that_old_readings_have_errors() -> None:
+    history = noisy_days(6)
+    errors = backtest(LADDER, history, Graph(), references(history), HORIZONS)
+    assert errors is not None
+    assert (errors.counts.sum(axis=(0, 3, 4)) > 300).all()
+
+
+class Week(NamedTuple):
+    """Forecasts of the last fifth of a real week: what was forecast, and what came true."""
+
+    issues: list[Issue]
+    truth: np.ndarray
+
+
+@cache
+def real_week() -> Week:
+    with np.load(LOS_LOOP, allow_pickle=False) as data:
+        speed, adjacency = data["speed"], data["adjacency"]
+    start = datetime(2012, 3, 1, tzinfo=ZoneInfo("America/Los_Angeles"))
+    end_ms = to_ms(start) + len(speed) * 300_000
+    history = History(speed[:, :, None], ("speed",), end_ms, 300_000, "America/Los_Angeles")
+    upstream, downstream = np.nonzero(adjacency)
+    split, last = int(len(speed) * 0.8), len(speed) - HORIZONS
+    graph = Graph(upstream, downstream, adjacency[upstream, downstream])
+    trained = fitted_until(history, split, graph)
+    return Week([trained.step(state) for state in states(history, split, last)], truth_of(history, split, last))
+
+
+needs_los_loop = pytest.mark.skipif(not LOS_LOOP.exists(), reason=f"{LOS_LOOP} is absent")
+
+
+@needs_los_loop
+def test_real_week_intervals_cover_what_they_promise() -> None:
+    week = real_week()
+    quantiles = stacked(week.issues, "quantiles")
+    assert 0.75 < coverage(quantiles[..., 1], quantiles[..., 5], week.truth) < 0.85
+    assert 0.85 < coverage(quantiles[..., 0], quantiles[..., 6], week.truth) < 0.95
+
+
+@needs_los_loop
+def test_real_week_confidence_is_calibrated_and_tells_good_from_bad() -> None:
+    week = real_week()
+    error = np.abs(week.truth - stacked(week.issues, "speed"))
+    within = (error <= stacked(week.issues, "tolerance")).astype(float)
+    confidence = stacked(week.issues, "confidence")
+    assert calibration_error(confidence, within) < 0.03
+    assert calibration_error(confidence[..., -1], within[..., -1]) < 0.03
+    assert np.mean((confidence - within) ** 2) < 0.8 * within.mean() * (1 - within.mean())
+
+
+@needs_los_loop
+def test_real_week_each_rung_of_the_ladder_is_better_an_hour_ahead() -> None:
+    week = real_week()
+    hour_ahead = week.truth[..., -1]
+    errors = [
+        mae(np.stack([issue.candidates[forecaster.name][:, -1] for issue in week.issues]), hour_ahead)
+        for forecaster in LADDER
+    ]
+    assert errors == sorted(errors, reverse=True)
+    assert week.issues[-1].model == "graph_autoregression"
+    assert mae(stacked(week.issues, "speed")[..., -1], hour_ahead) < errors[-1]
