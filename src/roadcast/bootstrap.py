@@ -361,7 +361,7 @@ def _why(output: str) -> str:
     absent = re.search(r"No matching distribution found for (\S+)", output)
     if absent:
         this = f"Python {platform.python_version()} on {sysconfig.get_platform()}"
-        return f"the package index has no wheel of {absent.group(1)} for {this}. Call it with another python3."
+        return f"the package index has no wheel of {absent.group(1)} for {this}. Check PIP_*, or call another python3."
     return f"pip failed (--verbose shows all): {_last_line(output)}"
 
 

@@ -132,7 +132,7 @@ class Settings(BaseSettings):
     feed: Literal["demo", "none"] | None = setting(
         "System",
         None,
-        "`demo` runs a simulated corridor; unset: `demo` in development, `none` in production.",
+        "`demo` runs a simulated corridor; unset: `demo` in development where nothing real is stored, else `none`.",
     )
     demo_seed: int = setting("System", 1, "Seed of the simulated corridor.", ge=0)
     demo_tick_s: float = setting("System", 5.0, "Seconds between ticks of the demo until it reaches the present.", gt=0)
@@ -218,7 +218,6 @@ def _mode_defaults(settings: Settings, mode: Mode) -> dict[str, object]:
     """The values that `--config` decides where they were not given."""
     development = mode is Mode.DEVELOPMENT
     decided: dict[str, object] = {
-        "feed": "demo" if development else "none",
         "unknown_sensors": "register" if development else "reject",
         "log_level": "DEBUG" if development else "INFO",
         "log_format": "console" if development else "json",

@@ -300,12 +300,10 @@ def _where_to_look(settings: Settings, listener: socket.socket) -> str:
     host, port = _reachable(listener)
     shown = "localhost" if host in {"127.0.0.1", "::1"} else f"[{host}]" if ":" in host else host
     url = f"http://{shown}:{port}"
-    feed = "demo: a simulated corridor, no real traffic" if settings.feed == "demo" else "what is posted to it"
     return (
         f"\nRoadcast {roadcast.__version__} is running.\n"
         f"  API    {url}\n"
         f"  Docs   {url}/docs\n"
-        f"  Feed   {feed}\n"
         f"  Data   {settings.data_dir}\n"
         f"  Stop   Ctrl-C\n\n"
     )

@@ -68,6 +68,24 @@ def test_why_pip_failed_is_one_line(output: str, expected: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("change", "whole"),
+    [
+        ({}, True),
+        ({"installed": {"requirements-fastapi.txt": "0" * 64}}, True),
+        ({"unfinished": True}, False),
+        ({"python": "cpython-310"}, False),
+        ({"folder": "/elsewhere"}, False),
+    ],
+)
+def test_an_environment_is_whole_only_for_its_python_and_folder(
+    change: dict[str, object], whole: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bootstrap, "PYTHON", Path(sys.executable))
+    stamp = {"python": sys.implementation.cache_tag, "folder": str(bootstrap.ROOT)}
+    assert bootstrap._is_whole({**stamp, **change}) is whole
+
+
+@pytest.mark.parametrize(
     ("command", "arguments", "named"),
     [
         ("deploy.py", ["--config", "staging"], "staging"),

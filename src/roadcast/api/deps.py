@@ -10,14 +10,16 @@ from starlette.types import Scope
 
 from roadcast.api.context import ApiContext
 from roadcast.api.timestamps import Time
-from roadcast.domain.sensor import Sensor
 from roadcast.errors import FieldError, InvalidInput, NotFound
+from roadcast.live.analytics import Subject
 from roadcast.live.documents import Presenter
 
 DEFAULT_LIMIT = 100
 MOST = 1_000
 MOST_HISTORICAL = 10_000
 LONGEST_CODE = 64
+NO_CONTROL = r"^[^\x00-\x1f\x7f-\x9f]*$"
+"""Text without control characters."""
 
 
 def context_in(scope: Scope) -> ApiContext:
@@ -51,15 +53,7 @@ AsOf = Annotated[
 ]
 
 
-@dataclass(frozen=True, slots=True)
-class Known:
-    """A sensor that is known, with its number."""
-
-    number: int
-    sensor: Sensor
-
-
-def find_sensor(context: ApiContext, sensor_id: str) -> Known:
+def find_sensor(context: ApiContext, sensor_id: str) -> Subject:
     """The sensor of a code.
 
     Raises:
@@ -68,24 +62,24 @@ def find_sensor(context: ApiContext, sensor_id: str) -> Known:
     number = context.state.numbers.get(sensor_id)
     if number is None:
         raise NotFound(f"There is no sensor {sensor_id[:LONGEST_CODE]!r}.", remedy="/api/sensors lists them.")
-    return Known(number, context.state.sensors[number])
+    return Subject(number, context.state.sensors[number])
 
 
 async def _filter(
     context: Context,
     sensor_id: Annotated[str | None, Query(description="Only this sensor.", examples=["SENSOR_001"])] = None,
-) -> Known | None:
+) -> Subject | None:
     return None if sensor_id is None else find_sensor(context, sensor_id)
 
 
-OneSensor = Annotated[Known | None, Depends(_filter)]
+OneSensor = Annotated[Subject | None, Depends(_filter)]
 
 
-async def _named(context: Context, sensor_id: Annotated[str, Path(examples=["SENSOR_001"])]) -> Known:
+async def _named(context: Context, sensor_id: Annotated[str, Path(examples=["SENSOR_001"])]) -> Subject:
     return find_sensor(context, sensor_id)
 
 
-NamedSensor = Annotated[Known, Depends(_named)]
+NamedSensor = Annotated[Subject, Depends(_named)]
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,7 @@
 """What is counted, for Prometheus: requests, sockets, frames and the feed's age."""
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager
 
 from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
@@ -29,9 +30,15 @@ class Metrics:
         )
         ProcessCollector(registry=registry)
 
-    def watch(self, context: ApiContext) -> None:
+    @contextmanager
+    def watching(self, context: ApiContext) -> Generator[None]:
         """Report what the context holds, too."""
-        self.registry.register(_Live(context))
+        live = _Live(context)
+        self.registry.register(live)
+        try:
+            yield
+        finally:
+            self.registry.unregister(live)
 
     def observe(self, method: str, route: str, status: int, seconds: float) -> None:
         """Count one answered request."""

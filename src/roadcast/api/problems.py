@@ -1,15 +1,16 @@
 """Errors as RFC 9457 problems, each naming the field, the value and what was expected."""
 
+import reprlib
 from collections.abc import Iterable, Mapping, Sequence
 from http import HTTPStatus
-from typing import Any
+from typing import Any, NotRequired
 
 import structlog
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import Response
 from starlette.exceptions import HTTPException as StarletteHTTPException
-from typing_extensions import NotRequired, TypedDict
+from typing_extensions import TypedDict
 
 from roadcast.errors import Conflict, FieldError, InvalidInput, NotFound, RoadcastError, Unavailable
 from roadcast.live.documents import encode
@@ -64,7 +65,8 @@ def shown(value: object) -> Any:
     """A value as it can be echoed: a plain one as it is, text and anything else up to `LONGEST_VALUE` characters."""
     if value is None or isinstance(value, bool | int | float):
         return value if not isinstance(value, int) or abs(value) < 1 << 53 else str(value)[:LONGEST_VALUE]
-    text = value if isinstance(value, str) else repr(value)
+    text = value if isinstance(value, str) else reprlib.repr(value)
+    text = text.encode(errors="replace").decode()  # JSON can carry halves of characters, which nobody can encode
     return text if len(text) <= LONGEST_VALUE else text[:LONGEST_VALUE] + "…"
 
 
@@ -113,7 +115,7 @@ def _validation_error(detail: Mapping[str, Any]) -> ProblemError:
     """What pydantic says; a field that is missing has no value."""
     field = ".".join(str(part) for part in detail["loc"][1:]) or str(detail["loc"][0])
     value = None if detail["type"] == "missing" else detail["input"]
-    return {"field": field, "value": shown(value), "reason": str(detail["msg"]).removeprefix("Value error, ")}
+    return {"field": shown(field), "value": shown(value), "reason": str(detail["msg"]).removeprefix("Value error, ")}
 
 
 async def _http_error(request: Request, error: Exception) -> Response:

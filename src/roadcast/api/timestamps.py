@@ -17,7 +17,7 @@ def parse_time(value: object) -> datetime:
     if isinstance(value, datetime):
         return value
     if not isinstance(value, str):
-        raise ValueError(EXPECTED)  # noqa: TRY004 - pydantic takes ValueError for a bad value
+        raise ValueError(EXPECTED)
     try:
         at = datetime.fromisoformat(value)
         if at.tzinfo is not None:

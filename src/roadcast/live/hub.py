@@ -231,12 +231,12 @@ class Hub:
                 self.dropped += outbox.put(frame, sensors)
         return True
 
-    def begin(self, outbox: Outbox, channel: Channel, at: datetime, data: Data) -> None:
-        """Send a subscriber what the channel says now; it carries the number of the newest frame."""
-        self.dropped += outbox.put(self.present(channel, at, data), self._streams[channel].subscribers[outbox])
+    def begin(self, outbox: Outbox, channel: Channel, state: Frame) -> None:
+        """Send a subscriber what the channel says now."""
+        self.dropped += outbox.put(state, self._streams[channel].subscribers[outbox])
 
     def present(self, channel: Channel, at: datetime, data: Data) -> Frame:
-        """A frame of the channel's present state, for one reader."""
+        """A frame of the channel's present state, for one reader; it carries the number of the newest frame."""
         return Frame(channel, Position(self.epoch, self._streams[channel].seq), at, data)
 
     def newest(self, channel: Channel) -> Frame | None:

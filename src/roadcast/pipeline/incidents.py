@@ -71,16 +71,9 @@ class IncidentDesk:
         return after
 
     async def _alert(self, incident: Incident, kind: str, severity: Severity, message: str) -> None:
+        alert_id = str(uuid5(UUID(incident.incident_id), kind))
         await self._alerts.tell(
-            Alert(
-                str(uuid5(UUID(incident.incident_id), kind)),
-                self._clock.now(),
-                kind,
-                severity,
-                message,
-                incident.sensor_id,
-                incident.incident_id,
-            )  # fmt: skip
+            Alert(alert_id, self._clock.now(), kind, severity, message, incident.sensor_id, incident.incident_id)
         )
 
 

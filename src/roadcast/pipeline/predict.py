@@ -13,6 +13,7 @@ from roadcast.domain.clock import FeedClock
 from roadcast.domain.reading import VARIABLES
 from roadcast.domain.sensor import Link, Sensor
 from roadcast.domain.times import from_ms, to_ms
+from roadcast.domain.units import TOLERANCE_SHARE
 from roadcast.errors import Unavailable
 from roadcast.forecasting.engine import Engine, Issue
 from roadcast.forecasting.graph import Graph
@@ -103,6 +104,7 @@ class Predict:
         self._retry_at_s = 0.0
         self._failures = 0
         self._issued_ms: int | None = None
+        self.issuing_ms: int | None = None
         self._turn = asyncio.Lock()
 
     @property
@@ -113,7 +115,7 @@ class Predict:
     def _new_fallback(self) -> Engine:
         """What forecasts while the child is down: the cheapest forecaster, here in this process."""
         engine = self._config.engine
-        return Engine(engine.horizons, engine.tolerance_mph, 0.1, (LastValue(),))
+        return Engine(engine.horizons, engine.tolerance_mph, TOLERANCE_SHARE, (LastValue(),))
 
     async def run(self) -> None:
         """Issue at every tick, for ever."""
@@ -171,6 +173,13 @@ class Predict:
 
     async def _issue(self, at_ms: int) -> None:
         """Forecast from the state of the network at the tick that ends at `at_ms`; store and publish."""
+        self.issuing_ms = at_ms
+        try:
+            await self._issue_now(at_ms)
+        finally:
+            self.issuing_ms = None
+
+    async def _issue_now(self, at_ms: int) -> None:
         if self._window.end_ms is not None and at_ms < self._window.end_ms:
             self._fitted_day = None  # another feed, which begins earlier
             self._window = _Window(self._config.interval_ms)

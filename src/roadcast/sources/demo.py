@@ -5,10 +5,11 @@ goes on in real time once it has reached the present.
 """
 
 import asyncio
+import math
 import multiprocessing
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, time, timedelta
 from uuid import UUID, uuid5
 from zoneinfo import ZoneInfo
@@ -17,11 +18,13 @@ import numpy as np
 import structlog
 
 from roadcast.domain.incident import Incident, IncidentStatus
-from roadcast.domain.reading import Account, ReadingBatch, Source
+from roadcast.domain.reading import OCCUPANCY, SPEED, Account, ReadingBatch, Source
+from roadcast.domain.sensor import Link, Sensor
 from roadcast.domain.times import EPOCH, to_ms
 from roadcast.flow.closures import CorridorIncident
+from roadcast.flow.congestion import reference_speed
 from roadcast.flow.corridor import CorridorDay, simulate_days
-from roadcast.flow.road import Corridor, demo_corridor
+from roadcast.flow.road import demo_corridor
 
 log = structlog.get_logger()
 
@@ -49,7 +52,7 @@ class DemoPorts:
     """Where the demo sends what it simulates."""
 
     submit: Callable[[ReadingBatch, Source], Awaitable[Account]]
-    describe: Callable[[Corridor, Sequence[CorridorDay]], Awaitable[None]]
+    describe: Callable[[Sequence[Sensor], Sequence[Link]], Awaitable[None]]
     create_incident: Callable[[Incident], Awaitable[object]]
     close_incident: Callable[[str, datetime], Awaitable[object]]
     loaded: Callable[[], Awaitable[None]]
@@ -92,11 +95,20 @@ class DemoFeed:
             self._ports.progress(f"simulating the history, part {number + 1} of {len(chunks)}")
             simulated = await future
             if number == 0:
-                await self._ports.describe(self._corridor, simulated)
+                await self._ports.describe(self._sensors(simulated), self._corridor.links)
             for batch in self._batches(simulated, reached_at, until):
                 await self._ports.submit(batch, _source(to_ms(until), history=True))
             for day in simulated:
                 await self._tell_past(day, until)
+
+    def _sensors(self, days: Sequence[CorridorDay]) -> list[Sensor]:
+        """The corridor's sensors with the reference speeds that these days show."""
+        values = np.concatenate([day.values for day in days])
+        speeds = reference_speed(values[:, :, SPEED], values[:, :, OCCUPANCY]).tolist()
+        return [
+            replace(sensor, reference_speed=None if math.isnan(speed) else speed)
+            for sensor, speed in zip(self._corridor.sensors, speeds, strict=True)
+        ]
 
     def _simulate(self, pool: ProcessPoolExecutor, days: Sequence[date]) -> "asyncio.Future[list[CorridorDay]]":
         loop = asyncio.get_running_loop()

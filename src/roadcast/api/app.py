@@ -1,0 +1,79 @@
+"""The app: routes, sockets and what every request passes through."""
+
+from collections.abc import AsyncGenerator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+
+from asgi_correlation_id import CorrelationIdMiddleware
+from fastapi import FastAPI
+from prometheus_client import CollectorRegistry
+
+import roadcast
+from roadcast.api import socket
+from roadcast.api.context import ApiContext
+from roadcast.api.metrics import Metrics
+from roadcast.api.middleware import BodyLimit, Cors, Failures, FeedStated, Measured
+from roadcast.api.problems import answer_with_problems
+from roadcast.api.routes import (
+    analytics,
+    docs,
+    incidents,
+    network,
+    predictions,
+    readings,
+    sensors,
+    system,
+    traffic,
+)
+
+DESCRIPTION = """Real-time traffic prediction: readings in, forecasts that keep their word out.
+
+Times are RFC 3339 in UTC; a reading's `timestamp` is the end of its interval. Null is missing, zero is measured.
+`hours` counts back from the feed's clock, which every answer states in `Roadcast-As-Of`; `Roadcast-Feed` says
+whether the feed is live, replayed or simulated. Errors are RFC 9457 problems. The live stream is at `/ws/real-time`.
+"""
+
+TAGS = [
+    {"name": "traffic", "description": "Readings, new, past and summed up."},
+    {"name": "predictions", "description": "Forecasts, and how good they were."},
+    {"name": "analytics", "description": "Congestion, patterns, trends."},
+    {"name": "sensors", "description": "Detector stations."},
+    {"name": "incidents", "description": "What disturbs traffic."},
+    {"name": "network", "description": "The network as a map."},
+    {"name": "system", "description": "How the system is."},
+]
+
+
+def create_app(
+    lifespan: Callable[[], AbstractAsyncContextManager[ApiContext]], registry: CollectorRegistry | None = None
+) -> FastAPI:
+    """The app; `lifespan` makes its context at start and takes it down at the end.
+
+    registry: for metrics that others collect, too.
+    """
+    metrics = Metrics(registry or CollectorRegistry())
+
+    @asynccontextmanager
+    async def running(app: FastAPI) -> AsyncGenerator[None]:
+        async with lifespan() as context:
+            app.state.context, app.state.metrics = context, metrics
+            with metrics.watching(context):
+                yield
+
+    app = FastAPI(
+        title="Roadcast API",
+        version=roadcast.__version__,
+        description=DESCRIPTION,
+        openapi_tags=TAGS,
+        lifespan=running,
+        docs_url=None,
+        redoc_url=None,
+    )
+    answer_with_problems(app)
+    for module in (traffic, readings, predictions, analytics, sensors, incidents, network, system, docs, socket):
+        app.include_router(module.router)
+    docs.mount_files(app)
+    for middleware in (BodyLimit, Failures, Cors, FeedStated):  # the last added is the first to see a request
+        app.add_middleware(middleware)
+    app.add_middleware(Measured, metrics=metrics)
+    app.add_middleware(CorrelationIdMiddleware)
+    return app

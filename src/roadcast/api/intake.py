@@ -1,0 +1,142 @@
+"""Readings as clients send them: tolerant of one bad item among good ones, strict about each."""
+
+import math
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import cast
+
+import numpy as np
+import orjson
+from numpy.typing import NDArray
+
+from roadcast.api.deps import LONGEST_CODE, NO_CONTROL
+from roadcast.api.timestamps import EXPECTED, parse_time
+from roadcast.domain.reading import VARIABLES, Account, ReadingBatch, Rejection
+from roadcast.domain.times import to_ms
+from roadcast.errors import FieldError, InvalidInput
+
+GREATEST = float(np.finfo(np.float32).max)
+_CODE = re.compile(NO_CONTROL)
+
+
+@dataclass(frozen=True, slots=True)
+class Intake:
+    """What a body holds.
+
+    items: as sent; batch: the well-formed ones in the inner units; positions: [n] where in `items` they stood;
+    rejections: the others. `single`: the body was one object and no array.
+    """
+
+    items: Sequence[object]
+    batch: ReadingBatch
+    positions: NDArray[np.int64]
+    rejections: tuple[Rejection, ...]
+    single: bool
+
+    def account(self, stored: Account) -> Account:
+        """The account of all items, from that of the batch; each rejection shows the value as it was sent."""
+        refused = tuple(self._as_sent(rejection) for rejection in stored.rejections)
+        rejections = tuple(sorted((*self.rejections, *refused), key=lambda rejection: rejection.index))
+        return replace(
+            stored,
+            received=len(self.items),
+            rejected=stored.rejected + len(self.rejections),
+            rejections=rejections,
+        )
+
+    def _as_sent(self, rejection: Rejection) -> Rejection:
+        index = int(self.positions[rejection.index])
+        item = cast("Mapping[str, object]", self.items[index])
+        return replace(rejection, index=index, value=item.get(rejection.field))
+
+
+def read_body(body: bytes, factors: NDArray[np.float64]) -> Intake:
+    """Read one reading or an array of them. factors: [4] from the inner units to the client's.
+
+    Raises:
+        orjson.JSONDecodeError: it is not JSON.
+        InvalidInput: it is neither an object nor an array.
+    """
+    content: object = orjson.loads(body)
+    if not isinstance(content, dict | list):
+        reason = "expected a reading or an array of readings"
+        raise InvalidInput(f"body: {reason}", (FieldError("body", content, reason),))
+    single = isinstance(content, dict)
+    items = cast("list[object]", [content] if single else content)
+    columns = _Columns()
+    for index, item in enumerate(items):
+        columns.add(index, item)
+    values = np.array(columns.values, np.float64).reshape(-1, len(VARIABLES)) / factors
+    batch = ReadingBatch(
+        tuple(columns.codes),
+        np.array(columns.sensor, np.int32),
+        np.array(columns.at_ms, np.int64),
+        values.astype(np.float32),
+    )
+    return Intake(items, batch, np.array(columns.positions, np.int64), tuple(columns.rejections), single)
+
+
+class _Refused(Exception):
+    """One field of an item is wrong."""
+
+    def __init__(self, name: str, value: object, reason: str) -> None:
+        super().__init__(reason)
+        self.field, self.value, self.reason = name, value, reason
+
+
+@dataclass(slots=True)
+class _Columns:
+    """The columns of a batch while it is read; codes and times that repeat are looked at once."""
+
+    codes: dict[str, int] = field(default_factory=dict[str, int])
+    sensor: list[int] = field(default_factory=list[int])
+    at_ms: list[int] = field(default_factory=list[int])
+    values: list[tuple[float, ...]] = field(default_factory=list[tuple[float, ...]])
+    positions: list[int] = field(default_factory=list[int])
+    rejections: list[Rejection] = field(default_factory=list[Rejection])
+    _times: dict[str, int] = field(default_factory=dict[str, int])
+
+    def add(self, index: int, item: object) -> None:
+        """Take in one item, or say why not."""
+        try:
+            if not isinstance(item, dict):
+                raise _Refused("", item, "expected an object")
+            reading = cast("dict[str, object]", item)
+            code = self._code(reading.get("sensor_id"))
+            at_ms = self._time(reading.get("timestamp"))
+            values = tuple(_number(name, reading.get(name)) for name in VARIABLES)
+        except _Refused as refused:
+            self.rejections.append(Rejection(index, refused.field, refused.value, refused.reason))
+            return
+        self.positions.append(index)
+        self.sensor.append(self.codes.setdefault(code, len(self.codes)))
+        self.at_ms.append(at_ms)
+        self.values.append(values)
+
+    def _code(self, value: object) -> str:
+        if isinstance(value, str) and (value in self.codes or _is_code(value)):
+            return value
+        raise _Refused("sensor_id", value, f"expected a code of 1 to {LONGEST_CODE} characters")
+
+    def _time(self, value: object) -> int:
+        if isinstance(value, str) and value in self._times:
+            return self._times[value]
+        try:
+            at_ms = to_ms(parse_time(value))
+        except ValueError:
+            raise _Refused("timestamp", value, EXPECTED) from None
+        self._times[cast("str", value)] = at_ms
+        return at_ms
+
+
+def _is_code(value: str) -> bool:
+    return 1 <= len(value) <= LONGEST_CODE and bool(value.strip()) and _CODE.match(value) is not None
+
+
+def _number(name: str, value: object) -> float:
+    if value is None:
+        return math.nan
+    if isinstance(value, int | float) and not isinstance(value, bool) and -GREATEST <= value <= GREATEST:
+        return float(value)
+    raise _Refused(name, value, "expected a number or null")

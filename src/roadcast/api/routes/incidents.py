@@ -1,0 +1,173 @@
+"""Incidents: made, acknowledged, edited and closed, with everything that was done to them."""
+
+from collections.abc import Mapping
+from datetime import datetime, timedelta
+from typing import Annotated, TypeVar
+from uuid import UUID, uuid4
+
+from fastapi import APIRouter, Query
+from fastapi.responses import Response
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+from typing_extensions import TypedDict
+
+from roadcast.api.answers import answer
+from roadcast.api.context import ApiContext
+from roadcast.api.deps import DEFAULT_LIMIT, LONGEST_CODE, NO_CONTROL, Context, Limit, OneSensor, find_sensor
+from roadcast.api.problems import CONFLICT, NOT_FOUND, RESPONSES
+from roadcast.api.timestamps import Time
+from roadcast.domain.incident import Incident, IncidentStatus, Severity
+from roadcast.errors import NotFound
+from roadcast.live.documents import IncidentDocument, incident_document
+from roadcast.storage import incidents
+
+router = APIRouter(prefix="/api/incidents", tags=["incidents"], responses=RESPONSES)
+OF_ONE = {**NOT_FOUND, **CONFLICT}
+
+Value = TypeVar("Value")
+Short = Annotated[str, Field(min_length=1, max_length=LONGEST_CODE, pattern=NO_CONTROL)]
+Text = Annotated[str, Field(max_length=2_000, pattern=r"^[^\x00]*$")]
+Latitude = Annotated[float, Field(ge=-90, le=90, allow_inf_nan=False)]
+Longitude = Annotated[float, Field(ge=-180, le=180, allow_inf_nan=False)]
+Lanes = Annotated[int, Field(ge=0, le=20)]
+
+
+class IncidentIn(BaseModel):
+    """A new incident. At a sensor, road, direction and place are the sensor's unless they are given."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    type: Short = Field(examples=["accident"])
+    severity: Severity = Severity.MEDIUM
+    description: Text = ""
+    sensor_id: Short | None = Field(None, examples=["SENSOR_001"])
+    road: Short | None = None
+    direction: Short | None = None
+    latitude: Latitude | None = None
+    longitude: Longitude | None = None
+    lanes: Lanes | None = Field(None, description="Lanes that it closes.")
+    started_at: Time | None = Field(None, description="By default now, on the feed's clock.")
+
+
+class IncidentChange(BaseModel):
+    """What is to be changed; what is absent stays as it is."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    type: Short | None = None
+    severity: Severity | None = None
+    description: Text | None = None
+    lanes: Lanes | None = None
+    latitude: Latitude | None = None
+    longitude: Longitude | None = None
+
+    @model_validator(mode="after")
+    def _something(self) -> "IncidentChange":
+        if not self.model_fields_set:
+            raise ValueError(f"expected at least one of {', '.join(IncidentChange.model_fields)}")
+        unset = [name for name in ("type", "severity", "description") if name in self.model_fields_set]
+        if any(getattr(self, name) is None for name in unset):
+            raise ValueError("type, severity and description cannot be null")
+        return self
+
+
+class IncidentEventDocument(TypedDict):
+    """One thing that was done, and the values that it changed."""
+
+    at: datetime
+    action: str
+    changes: dict[str, object]
+
+
+class IncidentHistoryDocument(IncidentDocument):
+    """An incident with what was done to it, oldest first."""
+
+    history: list[IncidentEventDocument]
+
+
+@router.get("", operation_id="list_incidents", response_model=list[IncidentDocument], responses=NOT_FOUND)
+async def listed(
+    context: Context,
+    sensor: OneSensor,
+    status: IncidentStatus | None = None,
+    hours: Annotated[int | None, Query(ge=1, le=8760, description="Still going on so many hours ago.")] = None,
+    limit: Limit = DEFAULT_LIMIT,
+) -> Response:
+    """Incidents, newest first."""
+    since = None if hours is None else context.clock.now() - timedelta(hours=hours)
+    code = sensor.sensor.sensor_id if sensor else None
+    async with context.database.read() as reader:
+        found = await incidents.search(reader, status=status, sensor_id=code, since=since, limit=limit)
+    return answer([incident_document(incident) for incident in found])
+
+
+@router.post("", status_code=201, operation_id="create_incident", response_model=IncidentDocument, responses=NOT_FOUND)
+async def create(context: Context, wanted: IncidentIn) -> Response:
+    """Report an incident."""
+    made = await context.incidents.create(_incident(context, wanted))
+    return answer(incident_document(made), status=201, headers={"Location": f"/api/incidents/{made.incident_id}"})
+
+
+def _incident(context: ApiContext, wanted: IncidentIn) -> Incident:
+    place = None if wanted.sensor_id is None else find_sensor(context, wanted.sensor_id).sensor
+    return Incident(
+        incident_id=str(uuid4()),
+        type=wanted.type,
+        severity=wanted.severity,
+        description=wanted.description,
+        sensor_id=wanted.sensor_id,
+        road=_first(wanted.road, place and place.road),
+        direction=_first(wanted.direction, place and place.direction),
+        latitude=_first(wanted.latitude, place and place.latitude),
+        longitude=_first(wanted.longitude, place and place.longitude),
+        lanes=wanted.lanes,
+        started_at=wanted.started_at or context.clock.now(),
+        ended_at=None,
+        status=IncidentStatus.OPEN,
+        source="api",
+    )
+
+
+def _first(given: Value | None, otherwise: Value | None) -> Value | None:
+    return otherwise if given is None else given
+
+
+@router.get("/{incident_id}", operation_id="get_incident", response_model=IncidentHistoryDocument, responses=NOT_FOUND)
+async def one(context: Context, incident_id: UUID) -> Response:
+    """One incident with its history."""
+    async with context.database.read() as reader:
+        incident = await incidents.get(reader, incident_id)
+        events = await incidents.history(reader, incident_id)
+    if incident is None:
+        raise NotFound(f"There is no incident {incident_id}.", remedy="/api/incidents lists them.")
+    history: list[IncidentEventDocument] = [
+        {"at": event.at, "action": event.action, "changes": event.changes} for event in events
+    ]
+    return answer({**incident_document(incident), "history": history})
+
+
+@router.post(
+    "/{incident_id}/acknowledge",
+    operation_id="acknowledge_incident",
+    response_model=IncidentDocument,
+    responses=OF_ONE,
+)
+async def acknowledge(context: Context, incident_id: UUID) -> Response:
+    """Say that someone looks after it."""
+    return await _change(context, incident_id, "acknowledged", {"status": IncidentStatus.ACKNOWLEDGED})
+
+
+@router.patch("/{incident_id}", operation_id="edit_incident", response_model=IncidentDocument, responses=OF_ONE)
+async def edit(context: Context, incident_id: UUID, wanted: IncidentChange) -> Response:
+    """Correct what is known of it."""
+    return await _change(context, incident_id, "edited", wanted.model_dump(exclude_unset=True))
+
+
+@router.post("/{incident_id}/close", operation_id="close_incident", response_model=IncidentDocument, responses=OF_ONE)
+async def close(context: Context, incident_id: UUID) -> Response:
+    """Say that it is over."""
+    ended = {"status": IncidentStatus.CLOSED, "ended_at": context.clock.now()}
+    return await _change(context, incident_id, "closed", ended)
+
+
+async def _change(context: ApiContext, incident_id: UUID, action: str, changes: Mapping[str, object]) -> Response:
+    return answer(incident_document(await context.incidents.change(incident_id, action, changes)))

@@ -1,0 +1,191 @@
+"""Forecasts: the newest issue, how good they were, and forecasts on demand."""
+
+from datetime import datetime, timedelta
+from typing import Annotated, Literal
+from uuid import UUID
+from zoneinfo import ZoneInfo
+
+from fastapi import APIRouter, Query, Request
+from fastapi.responses import Response
+from pydantic import BaseModel, Field
+from typing_extensions import TypedDict
+
+from roadcast.api.accuracy import AccuracyDocument, accuracy_document
+from roadcast.api.answers import answer, next_page
+from roadcast.api.context import ApiContext
+from roadcast.api.deps import (
+    DEFAULT_LIMIT,
+    LONGEST_CODE,
+    After,
+    AsOf,
+    Context,
+    Cursor,
+    Days,
+    Limit,
+    OneSensor,
+    Present,
+    find_sensor,
+)
+from roadcast.api.problems import NOT_FOUND, RESPONSES
+from roadcast.domain.ids import Packed, pack, unpack
+from roadcast.domain.times import from_ms
+from roadcast.errors import FieldError, InvalidInput, NotFound
+from roadcast.live.documents import ForecastDocument, Presenter
+from roadcast.storage import forecasts, scores
+from roadcast.storage.forecasts import IssuedRows
+
+router = APIRouter(prefix="/api/predictions", tags=["predictions"], responses={**RESPONSES, **NOT_FOUND})
+
+
+State = Literal["completed", "pending", "unavailable"]
+
+
+class GenerateIn(BaseModel):
+    """Which forecast is wanted."""
+
+    sensor_id: str = Field(min_length=1, max_length=LONGEST_CODE, examples=["SENSOR_001"])
+    horizon_minutes: int = Field(strict=True, description="A multiple of the interval.", examples=[30])
+
+
+class GeneratedDocument(TypedDict):
+    """Where the forecast that was asked for will be: `GET /api/predictions/{prediction_id}`."""
+
+    message: str
+    prediction_id: UUID
+    estimated_completion: datetime
+
+
+class PredictionDocument(TypedDict):
+    """One forecast: `pending` while it is made, `unavailable` where its sensor has too little to forecast from."""
+
+    prediction_id: UUID
+    status: State
+    prediction: ForecastDocument | None
+
+
+@router.get("/latest", operation_id="get_latest_predictions", response_model=list[ForecastDocument])
+async def latest(
+    request: Request,
+    context: Context,
+    present: Present,
+    sensor: OneSensor,
+    after: After,
+    min_confidence: Annotated[float | None, Query(ge=0, le=1, description="Only forecasts at least as sure.")] = None,
+    horizon_minutes: Annotated[int | None, Query(ge=1, le=120, description="Only this horizon.")] = None,
+    as_of: AsOf = None,
+    limit: Limit = DEFAULT_LIMIT,
+) -> Response:
+    """The newest issue, by sensor and horizon."""
+    issue = await _newest(context, as_of)
+    if issue is None:
+        return answer([])
+    chosen = present.choose(
+        issue,
+        sensor_no=sensor.number if sensor else None,
+        horizon_minutes=horizon_minutes,
+        min_confidence=min_confidence,
+        after=(after.first, after.second) if after else None,
+    )
+    found = present.forecasts(issue, context.state.sensors, chosen[:limit])
+    following = None
+    if len(chosen) > limit:
+        row, step = chosen[limit - 1]
+        following = Cursor(int(issue.sensor_no[row]), int(present.horizons(issue)[step]))
+    return answer(found, headers=next_page(request, following))
+
+
+async def _newest(context: ApiContext, as_of: datetime | None) -> IssuedRows | None:
+    if as_of is None:
+        return context.state.issue
+    async with context.database.read() as reader:
+        return await forecasts.newest(reader, as_of)
+
+
+@router.get("/accuracy", operation_id="get_prediction_accuracy", response_model=AccuracyDocument)
+async def accuracy(context: Context, days: Days = 7) -> Response:
+    """Errors of the last days per forecaster and horizon, beside naive forecasts; intervals and confidence checked."""
+    first = (context.clock.now() - timedelta(days=days)).astimezone(ZoneInfo(context.timezone)).date()
+    async with context.database.read() as reader:
+        found = await scores.since(reader, first)
+    return answer(accuracy_document(found, days, context.units))
+
+
+@router.post("/generate", status_code=202, operation_id="generate_prediction", response_model=GeneratedDocument)
+async def generate(context: Context, wanted: GenerateIn) -> Response:
+    """Ask for a forecast from the newest readings."""
+    if not _is_horizon(context, wanted.horizon_minutes):
+        raise _bad_horizon(context, wanted.horizon_minutes)
+    sensor = find_sensor(context, wanted.sensor_id)
+    request = await context.predictor.request()
+    prediction_id = pack(sensor.number, request.issued_ms, wanted.horizon_minutes)
+    document: GeneratedDocument = {
+        "message": "Prediction generation initiated",
+        "prediction_id": prediction_id,
+        "estimated_completion": request.estimated_at,
+    }
+    return answer(document, status=202, headers={"Location": f"/api/predictions/{prediction_id}"})
+
+
+def _is_horizon(context: ApiContext, minutes: int) -> bool:
+    return 0 < minutes <= context.horizon_minutes and minutes * 60 % context.interval_s == 0
+
+
+def _bad_horizon(context: ApiContext, minutes: int) -> InvalidInput:
+    interval = f"{context.interval_s / 60:g}"
+    reason = f"expected a multiple of {interval} minutes, at most {context.horizon_minutes}"
+    return InvalidInput(f"horizon_minutes: {reason}", (FieldError("horizon_minutes", minutes, reason),))
+
+
+@router.get("/{prediction_id}", operation_id="get_prediction", response_model=PredictionDocument)
+async def prediction(context: Context, present: Present, prediction_id: UUID) -> Response:
+    """One forecast of any issue that is kept."""
+    wanted = _unpacked(context, prediction_id)
+    if context.predictor.pending(wanted.at_ms):
+        return answer(_prediction(prediction_id, "pending"))
+    issue = await _issue(context, wanted)
+    found = _documents(context, present, issue, wanted) if issue else []
+    return answer(_prediction(prediction_id, "completed" if found else "unavailable", *found))
+
+
+def _prediction(prediction_id: UUID, state: State, found: ForecastDocument | None = None) -> PredictionDocument:
+    return {"prediction_id": prediction_id, "status": state, "prediction": found}
+
+
+def _documents(context: ApiContext, present: Presenter, issue: IssuedRows, wanted: Packed) -> list[ForecastDocument]:
+    """The forecast that is wanted, as zero or one document."""
+    chosen = present.choose(issue, sensor_no=wanted.sensor_no, horizon_minutes=wanted.horizon_minutes)
+    return present.forecasts(issue, context.state.sensors, chosen)
+
+
+def _unpacked(context: ApiContext, prediction_id: UUID) -> Packed:
+    packed = unpack(prediction_id)
+    if packed is None or packed.sensor_no not in context.state.sensors:
+        raise _no_prediction(prediction_id)
+    if not _is_horizon(context, packed.horizon_minutes) or packed.at_ms > _LAST_MS:
+        raise _no_prediction(prediction_id)
+    return packed
+
+
+_LAST_MS = 253_402_300_799_000
+"""The end of the year 9999."""
+
+
+def _no_prediction(prediction_id: UUID) -> NotFound:
+    return NotFound(f"There is no prediction {prediction_id}.", remedy="/api/predictions/latest lists the newest.")
+
+
+async def _issue(context: ApiContext, wanted: Packed) -> IssuedRows | None:
+    """The issue that holds it; None where the issue is without that sensor.
+
+    Raises:
+        NotFound: there was no such issue, or it is not kept any more.
+    """
+    issue = context.state.issue
+    if issue is not None and issue.issued_ms == wanted.at_ms:
+        return issue
+    at = from_ms(wanted.at_ms)
+    async with context.database.read() as reader:
+        issue = await forecasts.issued(reader, at, wanted.sensor_no)
+        if issue is None and not await forecasts.issue_times(reader, at - timedelta(milliseconds=1), at):
+            raise _no_prediction(pack(wanted.sensor_no, wanted.at_ms, wanted.horizon_minutes))
+    return issue

@@ -1,0 +1,179 @@
+"""What the commands do that are not `serve`: import, replay, simulate. They show their progress."""
+
+import asyncio
+from collections.abc import Generator, Iterable, Sequence
+from contextlib import contextmanager
+from datetime import date, timedelta
+from pathlib import Path
+
+import httpx
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from roadcast.charts import draw_corridor
+from roadcast.domain.clock import wall_clock
+from roadcast.domain.reading import Rejection
+from roadcast.domain.times import from_ms, rfc3339, to_ms
+from roadcast.embedded.postgres import running as embedded
+from roadcast.errors import SourceError
+from roadcast.flow.corridor import simulate_days
+from roadcast.flow.road import demo_corridor
+from roadcast.pipeline.importing import Imported, describe_network, refuse_mixture
+from roadcast.pipeline.importing import import_history as store_history
+from roadcast.settings import Settings
+from roadcast.sources.formats import Chunk, SourceFile, ticks
+from roadcast.sources.replay import TIMEOUT_S, replay
+from roadcast.storage.engine import Address
+from roadcast.wiring import connect, database_address, prepare
+
+SETTLE_S = 60.0
+"""How long a replay waits at its end for the last forecast."""
+
+console = Console()
+errors = Console(stderr=True)
+
+
+def import_history(settings: Settings, source: SourceFile, *, strict: bool) -> None:
+    """Load a file's sensors, links and readings into the store."""
+    with _store(settings) as address:
+        done = asyncio.run(_import(settings, address, source, strict=strict))
+    _tell_conversions(source)
+    account = done.account
+    console.print(
+        f"{source.name}: {account.received} read, {account.accepted} accepted, {account.duplicate} duplicate, "
+        f"{account.rejected} rejected; {done.missing} missing; {done.sensors} sensors"
+    )
+
+
+async def _import(settings: Settings, address: Address, source: SourceFile, *, strict: bool) -> Imported:
+    database = connect(settings, address)
+    try:
+        await prepare(settings, address, database)
+        await refuse_mixture(database)
+        await describe_network(database, source.sensors, source.links)
+        with _progress() as bar:
+            task = bar.add_task(source.name, total=source.rows)
+
+            def progress(rows: int, rejections: Sequence[Rejection]) -> None:
+                bar.advance(task, rows)
+                _report(rejections, strict=strict)
+
+            return await store_history(
+                database,
+                source.chunks(),
+                name=source.name,
+                interval_ms=settings.interval_s * 1000,
+                timezone=settings.timezone,
+                newest_ms=to_ms(wall_clock()),
+                max_future_s=settings.max_future_s,
+                progress=progress,
+            )
+    finally:
+        await database.close()
+
+
+def replay_file(settings: Settings, source: SourceFile, *, speed: float, url: str, strict: bool) -> None:
+    """Feed a file to the system at `url`, and wait for its last forecast."""
+    counts = dict.fromkeys(("received", "accepted", "duplicate", "rejected"), 0)
+    with httpx.Client(base_url=url, timeout=TIMEOUT_S) as client:
+        _describe(settings, client, source)
+        began = wall_clock()
+        with _progress() as bar:
+            reading = bar.add_task(f"reading {source.name}", total=source.rows)
+
+            def on_chunk(chunk: Chunk) -> None:
+                bar.advance(reading, chunk.rows)
+                _report(chunk.rejections, strict=strict)
+
+            sending = bar.add_task("sending", total=None)
+
+            def report(reached_ms: int, account: dict[str, object]) -> None:
+                for name in counts:
+                    counts[name] += int(str(account[name]))
+                bar.update(sending, completed=counts["received"], description=f"sent to {rfc3339(from_ms(reached_ms))}")
+
+            last_ms = replay(
+                ticks(source, on_chunk=on_chunk), client, name=source.name, speed=speed, units=settings.units,
+                report=report,
+            )  # fmt: skip
+            settled = last_ms is None or _settle(client, last_ms)
+    _tell_conversions(source)
+    seconds = (wall_clock() - began).total_seconds()
+    console.print(
+        f"{source.name}: {counts['received']} sent = {counts['accepted']} accepted + {counts['duplicate']} duplicate "
+        f"+ {counts['rejected']} rejected, in {seconds:.1f} s"
+        + ("" if settled else f"; no forecast of the last tick within {SETTLE_S:.0f} s")
+    )
+
+
+def _describe(settings: Settings, client: httpx.Client, source: SourceFile) -> None:
+    """Let a system of these settings know the file's network before its readings; another one only gets readings."""
+    try:
+        client.get("/health").raise_for_status()
+    except httpx.HTTPError as error:
+        raise SourceError(
+            f"{client.base_url} does not answer.", remedy="Start it: FEED=none python3 src/api/deploy.py"
+        ) from error
+    with _store(settings) as address:
+        asyncio.run(_describe_there(settings, address, source))
+
+
+async def _describe_there(settings: Settings, address: Address, source: SourceFile) -> None:
+    database = connect(settings, address)
+    try:
+        await describe_network(database, source.sensors, source.links)
+    finally:
+        await database.close()
+
+
+def _settle(client: httpx.Client, last_ms: int) -> bool:
+    """Wait until the forecast of the last tick is issued."""
+    deadline = wall_clock() + timedelta(seconds=SETTLE_S)
+    while wall_clock() < deadline:
+        latest = client.get("/api/predictions/latest", params={"limit": 1}).json()
+        if latest and latest[0]["issued_at"] >= rfc3339(from_ms(last_ms)):
+            return True
+    return False
+
+
+def draw_day(folder: Path, day: str | None, seed: int) -> None:
+    """Simulate one day of the demo's corridor and draw it."""
+    today = wall_clock().date()
+    try:
+        which = date.fromisoformat(day) if day else today - timedelta(days=today.weekday())
+    except ValueError as error:
+        raise SourceError(f"--day {day}: expected a date such as 2026-03-02") from error
+    corridor = demo_corridor()
+    [simulated] = simulate_days(corridor, seed, [which], with_cells=True)
+    for path in draw_corridor(folder, simulated, corridor):
+        console.print(str(path))
+
+
+@contextmanager
+def _store(settings: Settings) -> Generator[Address]:
+    """Where the store is: by DB_HOST, else the embedded one, which runs as long as the block if it did not before."""
+    given = database_address(settings)
+    if given is not None:
+        yield given
+        return
+    with embedded(settings.data_dir) as found:
+        yield Address(found.host, found.port, found.user, found.password, found.database)
+
+
+def _progress() -> Progress:
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
+    return Progress(*columns, TimeElapsedColumn(), TimeRemainingColumn(), console=errors)
+
+
+def _report(rejections: Iterable[Rejection], *, strict: bool) -> None:
+    """One line for each bad row; with --strict the first one ends the command."""
+    for rejection in rejections:
+        line = f"row {rejection.index}: {rejection.field}={rejection.value!r}: {rejection.reason}"
+        if strict:
+            raise SourceError(line)
+        errors.print(line, markup=False, highlight=False)
+
+
+def _tell_conversions(source: SourceFile) -> None:
+    for line in source.conversions:
+        console.print(f"  {line}", markup=False, highlight=False)

@@ -1,0 +1,98 @@
+"""Replay: send a file's readings to a running system in event time, over HTTP like any other client."""
+
+import time
+from collections.abc import Callable, Iterator
+from itertools import chain
+
+import httpx
+import numpy as np
+import orjson
+
+from roadcast.domain.reading import VARIABLES, ReadingBatch, merge
+from roadcast.domain.times import from_ms, rfc3339
+from roadcast.domain.units import Units
+from roadcast.errors import SourceError
+from roadcast.sources.pacing import Pace
+
+TICKS_AT_ONCE = 12
+"""Ticks that go in one request when the replay is behind its pace."""
+TIMEOUT_S = 120.0
+BUSY = 503
+BUSY_PAUSE_S = 1.0
+
+Tick = tuple[int, ReadingBatch]
+
+
+def replay(
+    ticks: Iterator[Tick],
+    client: httpx.Client,
+    *,
+    name: str,
+    speed: float,
+    units: Units,
+    report: Callable[[int, dict[str, object]], None],
+) -> int | None:
+    """Send ticks at `speed` times their own pace (0: as fast as the system takes them); the last one's time.
+
+    `report` hears of each answer: the time reached, and the account.
+
+    Raises:
+        SourceError: the system does not answer, or refuses the feed.
+    """
+    first = next(ticks, None)
+    if first is None:
+        return None
+    pace = Pace(speed, first[0], time.monotonic())
+    last_ms = first[0]
+    for group in _groups(chain([first], ticks), pace):
+        last_ms = group[-1][0]
+        time.sleep(pace.wait_s(last_ms, time.monotonic()))
+        body = orjson.dumps(_documents(merge([batch for _, batch in group]), units))
+        report(last_ms, _post(client, body, name, last_ms))
+    return last_ms
+
+
+def _groups(ticks: Iterator[Tick], pace: Pace) -> Iterator[list[Tick]]:
+    """One tick at a time while the replay keeps its pace, several where they are due already."""
+    group: list[Tick] = []
+    for tick in ticks:
+        if group and (len(group) == TICKS_AT_ONCE or pace.wait_s(tick[0], time.monotonic()) > 0):
+            yield group
+            group = []
+        group.append(tick)
+    if group:
+        yield group
+
+
+def _documents(batch: ReadingBatch, units: Units) -> list[dict[str, object]]:
+    factors = np.array([units.speed_per_mph, 1, units.density_per_mile, 1])
+    values = np.round(batch.values.astype(np.float64) * factors, 6).tolist()
+    stamps = [rfc3339(from_ms(at)) for at in batch.at_ms.tolist()]
+    return [
+        {"sensor_id": batch.codes[sensor], "timestamp": at, **dict(zip(VARIABLES, row, strict=True))}  # NaN is null
+        for sensor, at, row in zip(batch.sensor.tolist(), stamps, values, strict=True)
+    ]
+
+
+def _post(client: httpx.Client, body: bytes, name: str, through_ms: int) -> dict[str, object]:
+    """Send a batch; while the system is busy, again."""
+    parameters = {"source": name, "replayed": "true", "through": rfc3339(from_ms(through_ms))}
+    while True:
+        try:
+            answer = client.post("/api/traffic/readings", content=body, params=parameters)
+        except httpx.HTTPError as error:
+            raise SourceError(
+                f"{client.base_url} does not answer ({error!r}).", remedy="Start the system, or name it with --url."
+            ) from error
+        if answer.is_success:
+            return orjson.loads(answer.content)
+        if answer.status_code != BUSY:
+            raise SourceError(f"{client.base_url} refused the replay: {_reason(answer)}")
+        time.sleep(BUSY_PAUSE_S)
+
+
+def _reason(answer: httpx.Response) -> str:
+    try:
+        return str(answer.json().get("detail") or answer.json().get("title"))
+    except ValueError:
+        return f"status {answer.status_code}"

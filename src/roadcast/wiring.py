@@ -1,0 +1,386 @@
+"""The composition root: chooses the adapters, makes every part, and runs them in one process."""
+
+import asyncio
+import os
+import signal
+import socket
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
+from datetime import datetime
+from uuid import UUID, uuid4
+
+import structlog
+import uvicorn
+
+from roadcast import telemetry
+from roadcast.api.app import create_app
+from roadcast.api.context import ApiContext, ApiLimits, Request
+from roadcast.api.routes.analytics import update as analytics_update
+from roadcast.domain.clock import Feed, FeedClock
+from roadcast.domain.sensor import Link, Sensor
+from roadcast.errors import NotFound, RoadcastError, StartError, Unavailable
+from roadcast.live.documents import Presenter, status_document
+from roadcast.live.hub import Channel, Hub
+from roadcast.live.relay import Relay, Topics
+from roadcast.live.state import LiveState
+from roadcast.pipeline.detect import Detect
+from roadcast.pipeline.forecaster import EngineConfig
+from roadcast.pipeline.importing import CHANNEL, describe_network
+from roadcast.pipeline.incidents import Alerts, IncidentDesk
+from roadcast.pipeline.ingest import Ingest, IngestConfig
+from roadcast.pipeline.predict import Predict, PredictConfig
+from roadcast.pipeline.recorder import Recorder, rebuild_rollups
+from roadcast.pipeline.score import ScoreConfig, Scorer
+from roadcast.services import Board, Service, Status, run
+from roadcast.settings import Mode, Role, Settings
+from roadcast.sources.demo import NAME as DEMO
+from roadcast.sources.demo import DemoConfig, DemoFeed, DemoPorts
+from roadcast.storage import marks
+from roadcast.storage.engine import Address, Database
+from roadcast.storage.migrate import migrate
+from roadcast.streaming.memory import MemoryLog
+
+log = structlog.get_logger()
+
+SHUTDOWN_S = 5
+"""How long requests may take to finish at the end."""
+LOG_RECORDS = 50_000
+"""Records of a topic that the log in memory keeps for its slowest reader before publishers wait."""
+_ASSUMED = ("timezone", "interval_s")
+"""Settings that the stored rollups assume."""
+
+
+def database_address(settings: Settings) -> Address | None:
+    """Where DB_HOST says that the database is; None means the embedded one."""
+    if settings.db_host is None:
+        return None
+    password = settings.db_password.get_secret_value()
+    return Address(settings.db_host, settings.db_port, settings.db_user, password, settings.db_name)
+
+
+def connect(settings: Settings, address: Address) -> Database:
+    """The database, with the pool that the settings ask for."""
+    return Database.connect(
+        address,
+        pool_size=settings.db_pool_size,
+        max_overflow=settings.db_max_overflow,
+        timeout_s=settings.db_timeout_s,
+        query_timeout_s=settings.db_query_timeout_s,
+    )
+
+
+async def prepare(settings: Settings, address: Address, database: Database) -> None:
+    """Bring the schema and what the rollups assume up to date.
+
+    Raises:
+        StartError: the database cannot be used, or was written with another INTERVAL_S.
+    """
+    await asyncio.to_thread(migrate, address, timeout_s=settings.db_timeout_s)
+    async with database.write() as writer:
+        stored = {name: await marks.meta(writer, name) for name in _ASSUMED}
+        assumed = {name: str(getattr(settings, name)) for name in _ASSUMED}
+        if stored["interval_s"] not in (None, assumed["interval_s"]):
+            raise StartError(
+                f"INTERVAL_S={assumed['interval_s']}, but the stored windows are of {stored['interval_s']} s.",
+                remedy=f"Set INTERVAL_S={stored['interval_s']}, or use another DATA_DIR or DB_NAME.",
+            )
+        if stored["timezone"] not in (None, assumed["timezone"]):
+            log.info("time_zone_changed", before=stored["timezone"], now=assumed["timezone"])
+            await rebuild_rollups(writer, Recorder(settings.interval_s * 1000, settings.timezone))
+        for name, value in assumed.items():
+            await marks.set_meta(writer, name, value)
+
+
+def choose_feed(settings: Settings, mode: Mode, stored: Feed | None) -> str:
+    """`demo` or `none`: as FEED says, and unset the demo in development where nothing real is stored.
+
+    Raises:
+        StartError: simulated and real readings would mix.
+    """
+    chosen = settings.feed or ("demo" if mode is Mode.DEVELOPMENT and (stored is None or stored.simulated) else "none")
+    if chosen == "demo" and stored is not None and not stored.simulated:
+        raise StartError(
+            f"FEED=demo, but the store holds readings of {stored.name!r}.",
+            remedy="Set FEED=none, or use another DATA_DIR or DB_NAME.",
+        )
+    if chosen == "none" and stored is not None and stored.simulated:
+        raise StartError(
+            "FEED=none, but the store holds the demo's simulated readings.",
+            remedy="Set FEED=demo, or use another DATA_DIR or DB_NAME.",
+        )
+    return chosen
+
+
+class _OnDemand:
+    """The API's way to ask predict for a forecast."""
+
+    def __init__(self, predict: Predict, clock: FeedClock) -> None:
+        self._predict = predict
+        self._clock = clock
+
+    async def request(self) -> Request:
+        """An issue of the newest readings; it is there when this returns."""
+        issued_ms = await self._predict.request()
+        return Request(issued_ms, self._clock.now())
+
+    def pending(self, issued_ms: int) -> bool:
+        """Whether that issue is being made just now."""
+        return self._predict.issuing_ms == issued_ms
+
+
+@dataclass(frozen=True, slots=True)
+class System:
+    """Every part of one process."""
+
+    settings: Settings
+    mode: Mode
+    feed: str
+    database: Database
+    clock: FeedClock
+    board: Board
+    log: MemoryLog
+    state: LiveState
+    hub: Hub
+    started_at: datetime
+
+    @property
+    def topics(self) -> Topics:
+        """The live topics."""
+        settings = self.settings
+        return Topics(
+            settings.kafka_topic_processed_aggregates, settings.kafka_topic_predictions, settings.kafka_topic_alerts
+        )
+
+    @property
+    def presenter(self) -> Presenter:
+        """How values become documents."""
+        return Presenter(self.settings.units, self.settings.interval_s, self.settings.stale_after_s)
+
+
+@asynccontextmanager
+async def running(settings: Settings, mode: Mode, address: Address, fail: "Failure") -> AsyncGenerator[ApiContext]:
+    """Every part, running; what the API needs of them. `fail` hears when a service ends."""
+    database = connect(settings, address)
+    await prepare(settings, address, database)
+    async with database.read() as reader:
+        stored = await marks.feed(reader)
+    clock = FeedClock()
+    feed = choose_feed(settings, mode, stored)
+    clock.feed = stored or Feed(DEMO if feed == "demo" else "none", feed == "demo", feed == "demo")
+    board = Board(clock.wall)
+    board.report("database", Status.OK)
+    memory = MemoryLog(capacity=LOG_RECORDS)
+    board.report("log", Status.OK, "in memory")
+    epoch = uuid4().hex[:12]
+    hub = Hub(ApiLimits().socket_queue_frames, epoch)
+    system = System(settings, mode, feed, database, clock, board, memory, LiveState(), hub, clock.wall())
+    if feed == "demo":
+        log.warning("simulated_feed", detail="the demo's corridor is simulated: nothing that it reports is real")
+    parts = _Parts(system)
+    task = asyncio.create_task(run(parts.services()), name="services")
+    task.add_done_callback(fail.of)
+    try:
+        yield parts.context
+    finally:
+        task.cancel()
+        with suppress(asyncio.CancelledError, ExceptionGroup):
+            await task
+        await database.close()
+
+
+class _Parts:
+    """The services and the API's context, tied together."""
+
+    def __init__(self, system: System) -> None:
+        settings = system.settings
+        interval_ms = settings.interval_s * 1000
+        topics = system.topics
+        self.system = system
+        self.relay = Relay(
+            system.database, system.log, topics, system.state, system.hub, system.clock, system.presenter,
+            self._analytics,
+        )  # fmt: skip
+        self.ingest = Ingest(
+            system.database, system.log, system.clock, system.board,
+            IngestConfig(
+                topic=topics.aggregates,
+                interval_ms=interval_ms,
+                timezone=settings.timezone,
+                max_future_s=settings.max_future_s,
+                allowed_lateness_s=settings.allowed_lateness_s,
+                idle_timeout_s=settings.idle_timeout_s,
+                queue_readings=settings.ingest_queue_readings,
+                register_unknown=settings.unknown_sensors == "register",
+                pinned_to=DEMO if system.feed == "demo" else None,
+            ),
+            self.relay.caught_up,
+        )  # fmt: skip
+        horizons = settings.horizon_minutes * 60 // settings.interval_s
+        self.predict = Predict(
+            system.database, system.log, system.clock, system.board,
+            PredictConfig(
+                topics.aggregates, topics.predictions, interval_ms, settings.timezone,
+                EngineConfig(horizons, settings.units.tolerance_mph),
+            ),
+            self._learn_references,
+        )  # fmt: skip
+        self.scorer = Scorer(
+            system.database, system.log, system.board,
+            ScoreConfig(topics.predictions, interval_ms, horizons, settings.timezone),
+        )  # fmt: skip
+        self.alerts = Alerts(system.database, system.log, topics.alerts)
+        self.desk = IncidentDesk(system.database, system.clock, self.alerts)
+        self.detect = Detect(
+            system.database, system.clock, system.board, self.alerts, settings.stale_after_s, self._announce
+        )
+        self.demo_loaded = asyncio.Event()
+        self.context = self._context()
+
+    def services(self) -> list[Service]:
+        """Every loop of this process, by role."""
+        services = [
+            Service("relay", Role.API, self.relay.run),
+            Service("ingest", Role.INGEST, self.ingest.run),
+            Service("predict", Role.PREDICT, self._predict_when_loaded),
+            Service("score", Role.SCORE, self.scorer.run),
+            Service("detect", Role.DETECT, self.detect.run),
+            Service("changes", Role.API, self._follow_changes),
+        ]
+        if self.system.feed == "demo":
+            services.append(Service("demo", Role.INGEST, self._demo))
+        else:
+            self.demo_loaded.set()
+        return [service for service in services if service.role in self.system.settings.roles]
+
+    def _context(self) -> ApiContext:
+        system, settings = self.system, self.system.settings
+        return ApiContext(
+            database=system.database,
+            state=system.state,
+            hub=system.hub,
+            clock=system.clock,
+            board=system.board,
+            door=self.ingest,
+            predictor=_OnDemand(self.predict, system.clock),
+            incidents=self.desk,
+            units=settings.units,
+            timezone=settings.timezone,
+            interval_s=settings.interval_s,
+            horizon_minutes=settings.horizon_minutes,
+            stale_after_s=settings.stale_after_s,
+            cors_origins=tuple(settings.cors_origins),
+            limits=ApiLimits(max_body_bytes=settings.max_body_bytes),
+            started_at=system.started_at,
+        )
+
+    async def _analytics(self) -> Mapping[str, object]:
+        return await analytics_update(self.context)
+
+    def _announce(self) -> None:
+        """Tell the sockets that the board has changed."""
+        system = self.system
+        status = status_document(system.board, system.clock, system.started_at, system.hub.connections)
+        system.hub.publish(Channel.SYSTEM_STATUS, system.clock.now(), status)
+
+    async def _learn_references(self, until_ms: int) -> int:
+        learnt = await self.ingest.learn_references(until_ms)
+        if learnt:
+            await self.relay.reload_sensors()
+        return learnt
+
+    async def _reload(self) -> None:
+        """Read again what was changed beside us: by an import, or by the demo's history."""
+        async with self.system.database.read() as reader:
+            self.system.clock.feed = await marks.feed(reader) or self.system.clock.feed
+        await self.ingest.reload()
+        self.system.state.forget()
+        await self.relay.reload()
+
+    async def _follow_changes(self) -> None:
+        """Reload whenever another process has imported; a lost connection is made again."""
+        while True:
+            with suppress(Unavailable):
+                async for _ in self.system.database.listen(CHANNEL):
+                    await self._reload()
+                    await self.predict.reload()
+            await asyncio.sleep(1)
+
+    async def _predict_when_loaded(self) -> None:
+        await self.demo_loaded.wait()
+        await self.predict.run()
+
+    async def _demo(self) -> None:
+        settings, system = self.system.settings, self.system
+        config = DemoConfig(settings.demo_seed, settings.demo_tick_s, settings.interval_s, settings.timezone)
+        ports = DemoPorts(
+            submit=self.ingest.submit,
+            describe=self._describe,
+            create_incident=self.desk.create,
+            close_incident=self._close_incident,
+            loaded=self._demo_is_loaded,
+            progress=lambda text: system.board.report("demo", Status.STARTING, text),
+        )
+        await DemoFeed(config, ports, system.clock.wall).run(system.clock.feed.reached_at)
+
+    async def _describe(self, known: Sequence[Sensor], links: Sequence[Link]) -> None:
+        await describe_network(self.system.database, known, links)
+        await self.ingest.reload()
+
+    async def _close_incident(self, incident_id: str, ended_at: datetime) -> None:
+        """The demo closes what nobody closed before it."""
+        changes = {"status": "closed", "ended_at": ended_at}
+        with suppress(NotFound, RoadcastError):
+            await self.desk.change(UUID(incident_id), "closed", changes)
+
+    async def _demo_is_loaded(self) -> None:
+        await self._reload()
+        self.system.board.report("demo", Status.OK, "simulated corridor")
+        self.demo_loaded.set()
+
+
+class Failure:
+    """Ends the process when a service ends, so that whoever supervises it starts it again."""
+
+    def __init__(self) -> None:
+        self.happened = False
+
+    def of(self, task: "asyncio.Task[None]") -> None:
+        """Called with the task of all services when it is done."""
+        if task.cancelled():
+            return
+        self.happened = True
+        error = task.exception()
+        log.critical("service_ended", exc_info=error)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+
+def serve(settings: Settings, mode: Mode, address: Address, listener: socket.socket) -> int:
+    """Run everything behind a listening socket until a signal comes; the exit code.
+
+    Raises:
+        StartError: the database cannot be used.
+    """
+    problem = telemetry.set_up(settings.log_level, settings.log_format, settings.log_file)
+    if problem:
+        log.warning("log_file", detail=problem)
+    failure = Failure()
+    refused: list[RoadcastError] = []
+
+    @asynccontextmanager
+    async def lifespan() -> AsyncGenerator[ApiContext]:
+        try:
+            async with running(settings, mode, address, failure) as context:
+                yield context
+        except RoadcastError as error:
+            refused.append(error)
+            raise
+
+    config = uvicorn.Config(
+        create_app(lifespan), ws="websockets-sansio", lifespan="on", log_config=None, access_log=False,
+        timeout_graceful_shutdown=SHUTDOWN_S, server_header=False, ws_max_size=65_536,
+    )  # fmt: skip
+    uvicorn.Server(config).run(sockets=[listener])
+    if refused:
+        raise refused[0]
+    return 1 if failure.happened else 0

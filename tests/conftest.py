@@ -1,0 +1,73 @@
+"""Fixtures: a real PostgreSQL, started once, with an empty database for every test that asks for one."""
+
+import asyncio
+import shutil
+import tempfile
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from roadcast.embedded.postgres import running
+from roadcast.storage.engine import Address, Database
+from roadcast.storage.migrate import migrate
+
+ROOT = Path(__file__).resolve().parents[1]
+DATA = ROOT.parent / "shared" / "data"
+
+
+@pytest.fixture(scope="session")
+def server() -> Iterator[Address]:
+    """A PostgreSQL of our own."""
+    folder = Path(tempfile.mkdtemp(prefix="roadcast-tests-"))
+    folder.chmod(0o755)
+    try:
+        with running(folder) as found:
+            yield Address(found.host, found.port, found.user, found.password, found.database)
+    finally:
+        shutil.rmtree(folder)
+
+
+@pytest.fixture
+def address(server: Address, request: pytest.FixtureRequest) -> Iterator[Address]:
+    """An empty database with our schema."""
+    name = f"t{abs(hash(request.node.nodeid)):x}"
+    with psycopg.connect(conninfo(server), autocommit=True) as connection:
+        connection.execute(f'CREATE DATABASE "{name}"')
+        fresh = replace(server, database=name)
+        migrate(fresh, timeout_s=10)
+        yield fresh
+        connection.execute(f'DROP DATABASE "{name}" WITH (FORCE)')
+
+
+def conninfo(address: Address) -> str:
+    """As psycopg wants it."""
+    return psycopg.conninfo.make_conninfo(
+        host=address.host, port=address.port, user=address.user, password=address.password, dbname=address.database
+    )
+
+
+@asynccontextmanager
+async def connected(address: Address) -> AsyncIterator[Database]:
+    """A pool that is closed at the end."""
+    database = Database.connect(address, pool_size=3, max_overflow=3, timeout_s=5, query_timeout_s=30)
+    try:
+        yield database
+    finally:
+        await database.close()
+
+
+@pytest.fixture
+def data() -> Path:
+    """The folder of real detector data, beside the repository."""
+    if not DATA.is_dir():
+        pytest.skip(f"needs the real detector data in {DATA}")
+    return DATA
+
+
+def run(coroutine):
+    """Run a test's coroutine."""
+    return asyncio.run(coroutine)

@@ -1,0 +1,263 @@
+"""Ingest, predict and score together, on a real PostgreSQL and the log in memory."""
+
+import asyncio
+from contextlib import asynccontextmanager, suppress
+from datetime import UTC, datetime, timedelta
+
+import numpy as np
+import pytest
+from conftest import connected
+
+from roadcast.domain.clock import FeedClock
+from roadcast.domain.reading import ReadingBatch, Source
+from roadcast.domain.times import from_ms, to_ms
+from roadcast.errors import Conflict
+from roadcast.pipeline.forecaster import EngineConfig
+from roadcast.pipeline.ingest import Ingest, IngestConfig
+from roadcast.pipeline.predict import Predict, PredictConfig
+from roadcast.pipeline.score import SERVED, ScoreConfig, Scorer
+from roadcast.services import Board, Status
+from roadcast.storage import forecasts, marks, scores
+from roadcast.streaming.memory import MemoryLog
+from roadcast.streaming.messages import IssueComplete, ReadingStored, TickClosed, decode
+
+INTERVAL = 300_000
+START = to_ms(datetime(2026, 3, 2, tzinfo=UTC))
+CODES = ("A", "B", "C")
+
+
+class Pipeline:
+    """The three services, running."""
+
+    def __init__(self, database, *, now, pinned_to=None, register=True, idle_s=30.0):
+        self.database = database
+        self.log = MemoryLog()
+        self.clock = FeedClock(lambda: now)
+        self.board = Board(self.clock.wall)
+        self.ingest = Ingest(
+            database,
+            self.log,
+            self.clock,
+            self.board,
+            IngestConfig("a", INTERVAL, "UTC", 300, 86_400, idle_s, 1_000_000, register, pinned_to),
+            self._visible,
+        )
+        self.predict = Predict(
+            database,
+            self.log,
+            self.clock,
+            self.board,
+            PredictConfig("a", "p", INTERVAL, "UTC", EngineConfig(12, 5.0)),
+            self.ingest.learn_references,
+        )
+        self.scorer = Scorer(database, self.log, self.board, ScoreConfig("p", INTERVAL, 12, "UTC"))
+        self.messages = []
+
+    async def _visible(self, position):
+        pass
+
+    async def record(self, topic):
+        async with self.log.tail(topic) as tail:
+            async for batch in tail.batches(1000):
+                self.messages += [decode(record.value) for record in batch]
+
+    async def issued(self, at_ms):
+        """Wait for the issue of a tick."""
+        async with asyncio.timeout(60):
+            while not any(isinstance(m, IssueComplete) and m.issued_ms == at_ms for m in self.messages):
+                await asyncio.sleep(0.02)
+
+
+@asynccontextmanager
+async def running(address, *, services=("ingest", "predict", "score"), **options):
+    async with connected(address) as database:
+        pipeline = Pipeline(database, **options)
+        loops = {"ingest": pipeline.ingest.run, "predict": pipeline.predict.run, "score": pipeline.scorer.run}
+        tasks = [asyncio.create_task(loops[name]()) for name in services]
+        tasks += [asyncio.create_task(pipeline.record(topic)) for topic in ("a", "p")]
+        await asyncio.sleep(0.2)
+        try:
+            yield pipeline
+        finally:
+            for task in tasks:
+                task.cancel()
+            for task in tasks:
+                with suppress(asyncio.CancelledError):
+                    await task
+
+
+def tick(i, speeds, codes=CODES):
+    """The readings of tick i; None leaves a sensor out."""
+    sensor = [s for s, speed in enumerate(speeds) if speed is not None]
+    values = np.full((len(sensor), 4), np.nan, np.float32)
+    values[:, 0] = [speeds[s] for s in sensor]
+    at = np.full(len(sensor), START + i * INTERVAL, np.int64)
+    return ReadingBatch(codes, np.array(sensor, np.int32), at, values)
+
+
+def replayed(i, name="file"):
+    return Source(name, replayed=True, through_ms=START + i * INTERVAL)
+
+
+LATER = from_ms(START) + timedelta(days=30)
+
+
+def test_every_tick_is_forecast_and_scored(address):
+    async def go():
+        async with running(address, now=LATER) as pipeline:
+            rng = np.random.default_rng(1)
+            for i in range(1, 31):
+                account = await pipeline.ingest.submit(tick(i, (60 + rng.normal(), 50.0, 40.0)), replayed(i))
+                assert (account.received, account.accepted) == (3, 3)
+            await pipeline.issued(START + 30 * INTERVAL)
+            await asyncio.sleep(1.5)
+            async with pipeline.database.read() as reader:
+                newest = await forecasts.newest(reader)
+                times = await forecasts.issue_times(reader, from_ms(0), LATER)
+                found = await scores.since(reader, from_ms(START).date())
+            return newest, times, found, pipeline.clock.now()
+
+    newest, times, found, now = asyncio.run(go())
+    assert now == from_ms(START + 30 * INTERVAL)
+    assert [to_ms(at) for at in times] == [START + i * INTERVAL for i in range(1, 31)]
+    assert newest.issued_ms == START + 30 * INTERVAL
+    assert newest.speed.shape == (3, 12)
+    assert newest.speed[1] == pytest.approx(50.0, abs=0.5)
+    counts = {s.horizon_minutes: s.n for s in found if s.model == SERVED}
+    assert counts == {5 * h: 3 * (30 - h) for h in range(1, 13)}
+    steady = next(s for s in found if s.model == "last_value" and s.horizon_minutes == 5)
+    assert steady.absolute > 0
+
+
+def test_a_replay_gives_the_same_forecasts_to_the_byte(server, address, tmp_path):
+    async def once(pause):
+        async with running(address, now=LATER) as pipeline:
+            rng = np.random.default_rng(2)
+            for i in range(1, 320):
+                speeds = [v if rng.random() > 0.05 else None for v in (60 + 5 * rng.normal(size=3))]
+                await pipeline.ingest.submit(tick(i, speeds), replayed(i))
+                if i % 50 == 0:
+                    await asyncio.sleep(pause)
+            await pipeline.issued(START + 319 * INTERVAL)
+            async with pipeline.database.write() as writer:
+                rows = await writer.rows("SELECT * FROM forecasts ORDER BY issued_at, sensor_no")
+                result = repr([{k: v for k, v in row.items() if k != "model_no"} for row in rows])
+                await writer.run(
+                    "TRUNCATE readings, ticks, sensor_days, sensors, links, forecasts, scores, marks, feed, models"
+                )
+            return result
+
+    first, second = asyncio.run(once(0)), asyncio.run(once(0.3))
+    assert first == second
+    assert len(first) > 100_000
+
+
+def test_a_child_that_dies_is_replaced(address):
+    async def go():
+        async with running(address, now=LATER) as pipeline:
+            for i in range(1, 4):
+                await pipeline.ingest.submit(tick(i, (60.0, 50.0, 40.0)), replayed(i))
+            await pipeline.issued(START + 3 * INTERVAL)
+            pipeline.predict._child._process.kill()
+            pipeline.predict._child._process.join()
+            await pipeline.ingest.submit(tick(4, (60.0, 50.0, 40.0)), replayed(4))
+            await pipeline.issued(START + 4 * INTERVAL)
+            return pipeline.predict._child.running, {p.name: p.status for p in pipeline.board.parts}
+
+    alive, parts = asyncio.run(go())
+    assert alive
+    assert parts["predict"] is Status.OK
+
+
+def test_a_silent_sensor_does_not_hold_a_tick_for_ever(address):
+    async def go():
+        async with running(address, services=("ingest",), now=LATER, idle_s=0.4) as pipeline:
+            for i in (1, 2):
+                await pipeline.ingest.submit(tick(i, (60.0, 50.0, 40.0)), Source("http"))
+            await pipeline.ingest.submit(tick(3, (60.0, 50.0, None)), Source("http"))
+            closed_at_once = [m.tick_end_ms for m in pipeline.messages if isinstance(m, TickClosed)]
+            await asyncio.sleep(1)
+            return closed_at_once, [m.tick_end_ms for m in pipeline.messages if isinstance(m, TickClosed)]
+
+    at_once, later = asyncio.run(go())
+    assert at_once == [START + INTERVAL, START + 2 * INTERVAL]
+    assert later == [*at_once, START + 3 * INTERVAL]
+
+
+def test_what_is_refused_and_why(address):
+    async def go():
+        now = from_ms(START + 3 * INTERVAL)
+        async with running(address, services=("ingest",), now=now) as pipeline:
+            batch = ReadingBatch(
+                ("A", "B"),
+                np.array([0, 0, 0, 0, 1, 1], np.int32),
+                np.array(
+                    [START, START, START - 10 * 365 * 86_400_000 * 4, START + 5 * INTERVAL, START, START], np.int64
+                ),
+                np.array(
+                    [[0, 1, 1, 0.5], [0, 1, 1, 0.5], [1, 1, 1, 0], [1, 1, 1, 0], [1, 1, 1, 1.5], [np.nan] * 4],
+                    np.float32,
+                ),
+            )
+            account = await pipeline.ingest.submit(batch, Source("http"))
+            await asyncio.sleep(0.1)
+            return account, [m for m in pipeline.messages if isinstance(m, ReadingStored)]
+
+    account, published = asyncio.run(go())
+    assert (account.received, account.accepted, account.duplicate, account.rejected) == (6, 1, 1, 4)
+    assert [(r.index, r.field) for r in account.rejections] == [
+        (2, "timestamp"),
+        (3, "timestamp"),
+        (4, "occupancy"),
+        (5, "speed"),
+    ]
+    assert [(m.sensor_id, m.speed) for m in published] == [("A", 0.0)]
+
+
+def test_unknown_sensors_can_be_refused(address):
+    async def go():
+        async with running(address, services=("ingest",), now=LATER, register=False) as pipeline:
+            return await pipeline.ingest.submit(tick(1, (60.0, 50.0, 40.0)), Source("http"))
+
+    account = asyncio.run(go())
+    assert (account.accepted, account.rejected) == (0, 3)
+    assert {r.field for r in account.rejections} == {"sensor_id"}
+
+
+def test_another_feed_takes_the_clock_unless_it_is_pinned(address):
+    async def go():
+        async with running(address, services=("ingest",), now=LATER) as pipeline:
+            await pipeline.ingest.submit(tick(5, (60.0,) * 3), replayed(5))
+            replay_time = pipeline.clock.now()
+            await pipeline.ingest.submit(tick(6, (60.0,) * 3), Source("http"))
+            live_time = pipeline.clock.now()
+            async with pipeline.database.read() as reader:
+                return replay_time, live_time, await marks.feed(reader)
+
+    replay_time, live_time, feed = asyncio.run(go())
+    assert (replay_time, live_time) == (from_ms(START + 5 * INTERVAL), LATER)
+    assert (feed.name, feed.replayed) == ("http", False)
+
+
+def test_a_pinned_feed_refuses_replays_and_judges_the_future_by_its_clock(address):
+    async def go():
+        async with running(address, services=("ingest",), now=LATER, pinned_to="demo") as pipeline:
+            await pipeline.ingest.submit(tick(5, (60.0,) * 3), replayed(5, "demo"))
+            with pytest.raises(Conflict, match="FEED=none"):
+                await pipeline.ingest.submit(tick(6, (60.0,) * 3), replayed(6))
+            account = await pipeline.ingest.submit(tick(10, (60.0,) * 3), Source("http"))
+            return account, pipeline.clock.now()
+
+    account, now = asyncio.run(go())
+    assert (account.rejected, account.rejections[0].field) == (3, "timestamp")
+    assert now == from_ms(START + 5 * INTERVAL)
+
+
+def test_readings_that_wait_together_are_accounted_apart(address):
+    async def go():
+        async with running(address, services=("ingest",), now=LATER) as pipeline:
+            jobs = [pipeline.ingest.submit(tick(1, (float(n % 3), 50.0, None)), Source("http")) for n in range(6)]
+            return await asyncio.gather(*jobs)
+
+    accounts = asyncio.run(go())
+    assert [(a.received, a.accepted, a.duplicate) for a in accounts] == [(2, 2, 0)] + [(2, 1, 1)] * 5
