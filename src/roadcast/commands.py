@@ -18,8 +18,15 @@ from roadcast.embedded.postgres import running as embedded
 from roadcast.errors import SourceError
 from roadcast.flow.corridor import simulate_days
 from roadcast.flow.road import demo_corridor
-from roadcast.pipeline.importing import Imported, describe_network, refuse_mixture
-from roadcast.pipeline.importing import import_history as store_history
+from roadcast.pipeline.importing import (
+    Imported,
+    describe_network,
+    refuse_mixture,
+    tell_running_systems,
+)
+from roadcast.pipeline.importing import (
+    import_history as store_history,
+)
 from roadcast.settings import Settings
 from roadcast.sources.formats import Chunk, SourceFile, ticks
 from roadcast.sources.replay import TIMEOUT_S, replay
@@ -58,7 +65,7 @@ async def _import(settings: Settings, address: Address, source: SourceFile, *, s
                 bar.advance(task, rows)
                 _report(rejections, strict=strict)
 
-            return await store_history(
+            done = await store_history(
                 database,
                 source.chunks(),
                 name=source.name,
@@ -68,6 +75,8 @@ async def _import(settings: Settings, address: Address, source: SourceFile, *, s
                 max_future_s=settings.max_future_s,
                 progress=progress,
             )
+        await tell_running_systems(database)
+        return done
     finally:
         await database.close()
 
@@ -121,7 +130,9 @@ def _describe(settings: Settings, client: httpx.Client, source: SourceFile) -> N
 async def _describe_there(settings: Settings, address: Address, source: SourceFile) -> None:
     database = connect(settings, address)
     try:
+        await refuse_mixture(database)
         await describe_network(database, source.sensors, source.links)
+        await tell_running_systems(database)
     finally:
         await database.close()
 

@@ -16,10 +16,10 @@ import uvicorn
 from roadcast import telemetry
 from roadcast.api.app import create_app
 from roadcast.api.context import ApiContext, ApiLimits, Request
-from roadcast.api.routes.analytics import update as analytics_update
 from roadcast.domain.clock import Feed, FeedClock
 from roadcast.domain.sensor import Link, Sensor
 from roadcast.errors import NotFound, RoadcastError, StartError, Unavailable
+from roadcast.live.analytics import Analyst
 from roadcast.live.documents import Presenter, status_document
 from roadcast.live.hub import Channel, Hub
 from roadcast.live.relay import Relay, Topics
@@ -275,7 +275,12 @@ class _Parts:
         )
 
     async def _analytics(self) -> Mapping[str, object]:
-        return await analytics_update(self.context)
+        """What `analytics_update` carries: the last day's congestion and the last week's patterns."""
+        system = self.system
+        settings = system.settings
+        async with system.database.read() as reader:
+            analyst = Analyst(reader, system.clock.now(), settings.timezone, settings.units, None)
+            return {"congestion": await analyst.congestion(24), "patterns": await analyst.patterns(7)}
 
     def _announce(self) -> None:
         """Tell the sockets that the board has changed."""

@@ -83,6 +83,24 @@ def repository(tmp_path: Path) -> Repository:
     return Repository(tmp_path / "here")
 
 
+@pytest.fixture(scope="module")
+def template(tmp_path_factory: pytest.TempPathFactory) -> Repository:
+    """An installation that is made once."""
+    made = Repository(tmp_path_factory.mktemp("template"))
+    (made.root / "tests").mkdir()
+    assert made.run("tests/run_tests.py").returncode == 0
+    return made
+
+
+@pytest.fixture
+def installed(repository: Repository, template: Repository) -> Repository:
+    """A repository whose .venv is whole."""
+    shutil.copytree(template.root / ".venv", repository.root / ".venv", symlinks=True)
+    stamp = template.stamp.read_text()
+    repository.stamp.write_text(stamp.replace(str(template.root), str(repository.root)))
+    return repository
+
+
 def refused(done: subprocess.CompletedProcess[str]) -> str:
     """The one line of a command that refused."""
     assert done.returncode == 1
@@ -101,9 +119,8 @@ def test_it_installs_once_and_becomes_the_server(repository: Repository) -> None
     assert again.stdout.endswith(f"{repository.root}/.venv serve --config development\n")
 
 
-def test_its_process_number_stays(repository: Repository) -> None:
-    repository.run("deploy.py", "--install-deps")
-    command = [sys.executable, repository.root / "src/api/deploy.py", "--install-deps"]
+def test_its_process_number_stays(installed: Repository) -> None:
+    command = [sys.executable, installed.root / "src/api/deploy.py", "--install-deps"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         said = process.communicate()[0]
     assert said.startswith(f"became {process.pid} ")
@@ -125,46 +142,46 @@ def test_missing_dependencies_are_named_with_the_remedy(repository: Repository) 
     line = refused(repository.run("deploy.py"))
     assert f"{sys.executable} lacks no-such-thing." in line
     assert "Add --install-deps" in line
-    repository.run("deploy.py", "--install-deps")
-    assert f"call it with {repository.root}/.venv/bin/python" in refused(repository.run("deploy.py"))
 
 
-def test_the_tests_run_with_their_arguments_and_exit_code(repository: Repository) -> None:
+def test_where_the_environment_has_them_the_remedy_says_so(installed: Repository) -> None:
+    project = installed.root / "pyproject.toml"
+    project.write_text(project.read_text().replace("[]\n", '["no-such-thing"]\n'))
+    assert f"call it with {installed.root}/.venv/bin/python" in refused(installed.run("deploy.py"))
+
+
+def test_the_tests_run_with_their_arguments_and_exit_code(installed: Repository) -> None:
     for folder in ("unit", "contract", "load"):
-        (repository.root / "tests" / folder).mkdir(parents=True)
-    done = repository.run("tests/run_tests.py", "--type", "load", "--users", "50", "--duration", "2m", "--", "-x")
-    assert done.stdout.endswith(f"{repository.root}/.venv tests/load --users 50 --duration 120s -x\n")
-    assert repository.run("tests/run_tests.py", "--type", "unit").stdout.endswith(" tests/unit tests/contract\n")
-    (repository.root / "src/pytest.py").write_text("raise SystemExit(5)\n")
-    assert repository.run("tests/run_tests.py").returncode == 5
+        (installed.root / "tests" / folder).mkdir(parents=True)
+    done = installed.run("tests/run_tests.py", "--type", "load", "--users", "50", "--duration", "2m", "--", "-x")
+    assert done.stdout.endswith(f"{installed.root}/.venv tests/load --users 50 --duration 120s -x\n")
+    assert installed.run("tests/run_tests.py", "--type", "unit").stdout.endswith(" tests/unit tests/contract\n")
+    (installed.root / "src/pytest.py").write_text("raise SystemExit(5)\n")
+    assert installed.run("tests/run_tests.py").returncode == 5
     assert "--users belongs to --type load" in refused(
-        repository.run("tests/run_tests.py", "--type", "unit", "--users", "3")
+        installed.run("tests/run_tests.py", "--type", "unit", "--users", "3")
     )
-    assert "no tests in tests/integration" in refused(repository.run("tests/run_tests.py", "--type", "integration"))
+    assert "no tests in tests/integration" in refused(installed.run("tests/run_tests.py", "--type", "integration"))
 
 
-def test_installing_for_the_tests_serves_the_server_too(repository: Repository) -> None:
-    (repository.root / "tests").mkdir()
-    repository.run("tests/run_tests.py")
-    assert "Installing" not in repository.run("deploy.py", "--install-deps").stdout
+def test_installing_for_the_tests_serves_the_server_too(installed: Repository) -> None:
+    assert "Installing" not in installed.run("deploy.py", "--install-deps").stdout
 
 
-def test_a_changed_list_is_installed_into_the_same_environment(repository: Repository) -> None:
-    repository.run("deploy.py", "--install-deps")
-    (repository.root / "requirements-fastapi.txt").write_text("# nothing, said otherwise\n")
-    done = repository.run("deploy.py", "--install-deps")
+def test_a_changed_list_is_installed_into_the_same_environment(installed: Repository) -> None:
+    (installed.root / "requirements-fastapi.txt").write_text("# nothing, said otherwise\n")
+    done = installed.run("deploy.py", "--install-deps")
     assert "Installing" in done.stdout
     assert "Making" not in done.stdout
 
 
-def test_a_half_made_environment_is_made_anew(repository: Repository) -> None:
-    repository.run("deploy.py", "--install-deps")
-    repository.stamp.write_text('{"unfinished": true}')
-    (repository.root / ".venv" / "remains").touch()
-    done = repository.run("deploy.py", "--install-deps")
+def test_a_half_made_environment_is_made_anew(installed: Repository) -> None:
+    installed.stamp.write_text('{"unfinished": true}')
+    (installed.root / ".venv" / "remains").touch()
+    done = installed.run("deploy.py", "--install-deps")
     assert done.returncode == 0, done.stderr
     assert "Making" in done.stdout
-    assert not (repository.root / ".venv" / "remains").exists()
+    assert not (installed.root / ".venv" / "remains").exists()
 
 
 def test_killed_on_the_way_it_begins_anew(repository: Repository) -> None:
@@ -196,16 +213,15 @@ def locked(folder: Path) -> Iterator[None]:
     os.close(lock)
 
 
-def test_without_network_it_says_so_and_spoils_nothing(repository: Repository) -> None:
-    repository.run("deploy.py", "--install-deps")
-    whole = repository.stamp.read_text()
-    (repository.root / "requirements-fastapi.txt").write_text(f"alembic==1.20.1 --hash=sha256:{'0' * 64}\n")
-    line = refused(repository.run("deploy.py", "--install-deps"))
+def test_without_network_it_says_so_and_spoils_nothing(installed: Repository) -> None:
+    whole = installed.stamp.read_text()
+    (installed.root / "requirements-fastapi.txt").write_text(f"alembic==1.20.1 --hash=sha256:{'0' * 64}\n")
+    line = refused(installed.run("deploy.py", "--install-deps"))
     assert line == (
         "roadcast: the package index cannot be reached. "
         "Check the network, https_proxy and PIP_INDEX_URL, then repeat.\n"
     )
-    assert repository.stamp.read_text() == whole
+    assert installed.stamp.read_text() == whole
 
 
 def test_an_unsupported_python_is_told_in_one_line(repository: Repository) -> None:

@@ -12,7 +12,7 @@ from roadcast.api import socket
 from roadcast.api.context import ApiContext
 from roadcast.api.metrics import Metrics
 from roadcast.api.middleware import BodyLimit, Cors, Failures, FeedStated, Measured
-from roadcast.api.problems import answer_with_problems
+from roadcast.api.problems import answer_with_problems, describe_problems
 from roadcast.api.routes import (
     analytics,
     docs,
@@ -69,6 +69,7 @@ def create_app(
         redoc_url=None,
     )
     answer_with_problems(app)
+    describe_problems(app)
     for module in (traffic, readings, predictions, analytics, sensors, incidents, network, system, docs, socket):
         app.include_router(module.router)
     docs.mount_files(app)

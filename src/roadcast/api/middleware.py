@@ -39,7 +39,7 @@ class Measured:
 
         async def watched(message: Message) -> None:
             nonlocal status
-            status = message.get("status", status)
+            status = int(message.get("status", status))
             await send(message)
 
         began = time.perf_counter()

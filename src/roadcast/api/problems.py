@@ -75,13 +75,16 @@ def field_errors(errors: Iterable[FieldError]) -> list[ProblemError]:
     return [{"field": error.field, "value": shown(error.value), "reason": error.reason} for error in errors]
 
 
-RESPONSES: dict[int | str, dict[str, Any]] = {
+Responses = dict[int | str, dict[str, Any]]
+"""What a route may answer, for its description."""
+
+RESPONSES: Responses = {
     422: {"model": Problem, "description": "Something asked for cannot be; `errors` names the fields."},
     503: {"model": Problem, "description": "A part is away or busy; `Retry-After` says when to ask again."},
 }
 """What any route may answer besides; as `responses=` of a router."""
-NOT_FOUND: dict[int | str, dict[str, Any]] = {404: {"model": Problem, "description": "There is no such thing."}}
-CONFLICT: dict[int | str, dict[str, Any]] = {409: {"model": Problem, "description": "Its state does not allow it."}}
+NOT_FOUND: Responses = {404: {"model": Problem, "description": "There is no such thing."}}
+CONFLICT: Responses = {409: {"model": Problem, "description": "Its state does not allow it."}}
 
 
 _STATUS: dict[type[Exception], HTTPStatus] = {
@@ -138,3 +141,24 @@ def answer_with_problems(app: FastAPI) -> None:
     app.add_exception_handler(RequestValidationError, _invalid_request)
     app.add_exception_handler(StarletteHTTPException, _http_error)
     app.add_exception_handler(RoadcastError, _domain_error)
+
+
+def describe_problems(app: FastAPI) -> None:
+    """Have the description of `app` say that problems are `application/problem+json`."""
+    described = app.openapi
+
+    def openapi() -> dict[str, Any]:
+        schema = described()
+        for response in _responses(schema):
+            content = response.get("content", {})
+            if content.get("application/json", {}).get("schema", {}).get("$ref", "").endswith("/Problem"):
+                content[MEDIA_TYPE] = content.pop("application/json")
+        return schema
+
+    app.openapi = openapi
+
+
+def _responses(schema: Mapping[str, Any]) -> Iterable[dict[str, Any]]:
+    for path in schema["paths"].values():
+        for operation in path.values():
+            yield from operation["responses"].values()

@@ -259,7 +259,7 @@ def _position(message: Document) -> Position | None:
     value = message.get("resume")
     if value is None:
         return None
-    given = cast("Document", value) if isinstance(value, dict) else {}
+    given = cast("Document", value if isinstance(value, dict) else {})
     epoch, seq = given.get("epoch"), given.get("seq")
     if not isinstance(epoch, str) or not isinstance(seq, int) or isinstance(seq, bool) or seq < 0:
         raise _wrong("resume", value, 'expected {"epoch": text, "seq": number}, as in the last message')

@@ -93,7 +93,7 @@ class Cluster:
 
     def last_words(self) -> str:
         """Why the server ended, from its log."""
-        lines = self.log.read_text(errors="replace").splitlines() if self.log.exists() else []
+        lines = self.log.read_text(errors="replace").splitlines()[-20:] if self.log.exists() else []
         telling = [line for line in lines if "FATAL" in line or "PANIC" in line] or lines
         return telling[-1].strip() if telling else "it said nothing"
 

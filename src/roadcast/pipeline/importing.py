@@ -45,11 +45,10 @@ async def refuse_mixture(database: Database) -> None:
 
 
 async def describe_network(database: Database, known: Sequence[Sensor], links: Sequence[Link]) -> None:
-    """Store what a source knows of its network, and tell a running system."""
+    """Store what a source knows of its network."""
     async with database.write() as writer:
         await sensors.describe(writer, known)
         await sensors.connect(writer, links)
-        await _notify(writer)
 
 
 async def import_history(
@@ -88,7 +87,6 @@ async def import_history(
         if last_ms:
             done.references = await learn_references(writer, recorder, (await readings.span(writer) or (0, last_ms))[1])
             await _stand_at(writer, name, last_ms)
-        await _notify(writer)
     done.sensors = len(recorder.numbers)
     return done
 
@@ -101,5 +99,7 @@ async def _stand_at(writer: Writer, name: str, last_ms: int) -> None:
         await marks.set_feed(writer, Feed(name, replayed=True, reached_at=reached))
 
 
-async def _notify(writer: Writer) -> None:
-    await writer.run("SELECT pg_notify(:channel, '')", channel=CHANNEL)
+async def tell_running_systems(database: Database) -> None:
+    """Have every system that runs on this store read it again."""
+    async with database.write() as writer:
+        await writer.run("SELECT pg_notify(:channel, '')", channel=CHANNEL)

@@ -9,6 +9,7 @@ from fastapi.responses import Response
 from roadcast.api.answers import answer
 from roadcast.api.context import ApiContext
 from roadcast.api.deps import Context, Days, Hours, OneSensor
+from roadcast.api.examples import CONGESTION, example
 from roadcast.api.problems import NOT_FOUND, RESPONSES
 from roadcast.live.analytics import Analyst, CongestionDocument, PatternDocument, Subject, TrendDocument
 
@@ -21,7 +22,12 @@ async def _analyst(context: ApiContext, subject: Subject | None) -> AsyncGenerat
         yield Analyst(reader, context.clock.now(), context.timezone, context.units, subject)
 
 
-@router.get("/congestion", operation_id="get_congestion", response_model=CongestionDocument)
+@router.get(
+    "/congestion",
+    operation_id="get_congestion",
+    response_model=CongestionDocument,
+    responses=example(dict(CONGESTION)),
+)
 async def congestion(context: Context, hours: Hours, sensor: OneSensor) -> Response:
     """Congestion hour by hour over the last hours."""
     async with _analyst(context, sensor) as analyst:

@@ -26,6 +26,7 @@ from roadcast.api.deps import (
     Present,
     find_sensor,
 )
+from roadcast.api.examples import FORECAST, GENERATED, PREDICTION, example
 from roadcast.api.problems import NOT_FOUND, RESPONSES
 from roadcast.domain.ids import Packed, pack, unpack
 from roadcast.domain.times import from_ms
@@ -63,7 +64,12 @@ class PredictionDocument(TypedDict):
     prediction: ForecastDocument | None
 
 
-@router.get("/latest", operation_id="get_latest_predictions", response_model=list[ForecastDocument])
+@router.get(
+    "/latest",
+    operation_id="get_latest_predictions",
+    response_model=list[ForecastDocument],
+    responses=example([dict(FORECAST)]),
+)
 async def latest(
     request: Request,
     context: Context,
@@ -110,7 +116,13 @@ async def accuracy(context: Context, days: Days = 7) -> Response:
     return answer(accuracy_document(found, days, context.units))
 
 
-@router.post("/generate", status_code=202, operation_id="generate_prediction", response_model=GeneratedDocument)
+@router.post(
+    "/generate",
+    status_code=202,
+    operation_id="generate_prediction",
+    response_model=GeneratedDocument,
+    responses=example(dict(GENERATED), 202),
+)
 async def generate(context: Context, wanted: GenerateIn) -> Response:
     """Ask for a forecast from the newest readings."""
     if not _is_horizon(context, wanted.horizon_minutes):
@@ -136,7 +148,12 @@ def _bad_horizon(context: ApiContext, minutes: int) -> InvalidInput:
     return InvalidInput(f"horizon_minutes: {reason}", (FieldError("horizon_minutes", minutes, reason),))
 
 
-@router.get("/{prediction_id}", operation_id="get_prediction", response_model=PredictionDocument)
+@router.get(
+    "/{prediction_id}",
+    operation_id="get_prediction",
+    response_model=PredictionDocument,
+    responses=example(dict(PREDICTION)),
+)
 async def prediction(context: Context, present: Present, prediction_id: UUID) -> Response:
     """One forecast of any issue that is kept."""
     wanted = _unpacked(context, prediction_id)

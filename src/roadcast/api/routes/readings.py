@@ -11,6 +11,7 @@ from typing_extensions import TypedDict
 
 from roadcast.api.answers import answer
 from roadcast.api.deps import LONGEST_CODE, NO_CONTROL, Context
+from roadcast.api.examples import ACCOUNT, example
 from roadcast.api.intake import Intake, read_body
 from roadcast.api.problems import CONFLICT, RESPONSES, Problem, ProblemError, shown
 from roadcast.api.timestamps import Time
@@ -69,7 +70,7 @@ _BODY: dict[str, Any] = {
     operation_id="post_readings",
     response_model=AccountDocument,
     openapi_extra=_BODY,
-    responses={**CONFLICT, 400: {"model": Problem}, 413: {"model": Problem}},
+    responses={**example(dict(ACCOUNT)), **CONFLICT, 400: {"model": Problem}, 413: {"model": Problem}},
 )
 async def post_readings(
     request: Request,

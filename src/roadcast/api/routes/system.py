@@ -33,6 +33,14 @@ class DataDocument(TypedDict):
     newest_age_s: float | None
 
 
+class DatabaseDocument(TypedDict):
+    """Whether the database answers, and how fast."""
+
+    status: Status
+    latency_ms: float | None
+    detail: str
+
+
 class HealthDocument(TypedDict):
     """Whether all is well; `parts` are those that are not."""
 
@@ -40,15 +48,8 @@ class HealthDocument(TypedDict):
     as_of: datetime
     feed: FeedDocument
     data: DataDocument
+    database: DatabaseDocument
     parts: list[PartDocument]
-
-
-class DatabaseDocument(TypedDict):
-    """Whether the database answers, and how fast."""
-
-    status: Status
-    latency_ms: float | None
-    detail: str
 
 
 class DetailedHealthDocument(StatusDocument):
@@ -85,6 +86,7 @@ async def health(context: Context) -> Response:
         "as_of": context.clock.now(),
         "feed": feed_document(context.clock),
         "data": _data(context),
+        "database": database,
         "parts": [part for part in system_status(context)["parts"] if part["status"] is not Status.OK],
     }
     return answer(document, status=_http_status(whole))

@@ -25,6 +25,7 @@ from roadcast.api.deps import (
     Present,
     now_for,
 )
+from roadcast.api.examples import READING, STATISTICS, example
 from roadcast.api.problems import NOT_FOUND, RESPONSES
 from roadcast.domain.reading import SPEED
 from roadcast.domain.times import from_ms
@@ -73,7 +74,12 @@ class SensorTrafficDocument(ReadingDocument):
     forecasts: list[ForecastDocument]
 
 
-@router.get("/current", operation_id="get_current_traffic", response_model=list[ReadingDocument])
+@router.get(
+    "/current",
+    operation_id="get_current_traffic",
+    response_model=list[ReadingDocument],
+    responses=example([dict(READING)]),
+)
 async def current(
     request: Request,
     context: Context,
@@ -107,7 +113,12 @@ def _wanted(context: ApiContext, rows: Rows, sensor: Subject | None, after: Curs
     return active & (rows.sensor_no > (after.first if after else -1))
 
 
-@router.get("/historical", operation_id="get_historical_traffic", response_model=list[ReadingDocument])
+@router.get(
+    "/historical",
+    operation_id="get_historical_traffic",
+    response_model=list[ReadingDocument],
+    responses=example([dict(READING)]),
+)
 async def historical(
     request: Request,
     context: Context,
@@ -135,7 +146,12 @@ async def historical(
     return answer(present.readings(page, context.state.sensors, until), headers=next_page(request, following))
 
 
-@router.get("/statistics", operation_id="get_traffic_statistics", response_model=StatisticsDocument)
+@router.get(
+    "/statistics",
+    operation_id="get_traffic_statistics",
+    response_model=StatisticsDocument,
+    responses=example(dict(STATISTICS)),
+)
 async def statistics(context: Context, hours: Hours, sensor: OneSensor, as_of: AsOf = None) -> Response:
     """Averages and extremes over the last hours."""
     until = now_for(context, as_of)
