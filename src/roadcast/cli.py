@@ -2,6 +2,7 @@
 
 import socket
 import sys
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
@@ -61,14 +62,10 @@ def worker() -> None:
     from roadcast.wiring import serve as serve_here  # noqa: PLC0415
 
     told = owner()
-    settings = load_settings(told.mode)
-    embedded = told.database
-    address = database_address(settings) or (
-        Address(embedded.host, embedded.port, embedded.user, embedded.password, embedded.database) if embedded else None
-    )
-    if address is None:
-        raise SourceError("No database was named.")
     try:
+        settings = load_settings(told.mode)
+        embedded = told.database
+        address = Address(**asdict(embedded)) if embedded else database_address(settings)
         code = serve_here(settings, told.mode, address, socket.socket(fileno=told.socket))
     except RoadcastError as error:
         sys.stderr.write(f"roadcast: {' '.join(str(error).split())}\n")

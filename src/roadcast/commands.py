@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Generator, Iterable, Sequence
 from contextlib import contextmanager
+from dataclasses import asdict
 from datetime import date, timedelta
 from pathlib import Path
 
@@ -163,12 +164,11 @@ def draw_day(folder: Path, day: str | None, seed: int) -> None:
 @contextmanager
 def _store(settings: Settings) -> Generator[Address]:
     """Where the store is: by DB_HOST, else the embedded one, which runs as long as the block if it did not before."""
-    given = database_address(settings)
-    if given is not None:
-        yield given
+    if settings.db_host is not None:
+        yield database_address(settings)
         return
     with embedded(settings.data_dir) as found:
-        yield Address(found.host, found.port, found.user, found.password, found.database)
+        yield Address(**asdict(found))
 
 
 def _progress() -> Progress:

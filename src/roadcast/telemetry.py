@@ -27,9 +27,10 @@ def set_up(level: str, form: str, file: Path | None) -> str | None:
     ]
     final: list[Processor] = [structlog.stdlib.ProcessorFormatter.remove_processors_meta]
     if form == "json":
-        final += [structlog.processors.dict_tracebacks, structlog.processors.JSONRenderer(_to_json)]
+        final += [structlog.processors.format_exc_info, structlog.processors.JSONRenderer(_to_json)]
     else:
-        final.append(structlog.dev.ConsoleRenderer(colors=sys.stdout.isatty()))
+        plain = structlog.dev.plain_traceback  # the richer ones print local variables, secrets among them
+        final.append(structlog.dev.ConsoleRenderer(colors=sys.stdout.isatty(), exception_formatter=plain))
     formatter = structlog.stdlib.ProcessorFormatter(foreign_pre_chain=shared, processors=final)
     structlog.configure(
         processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],

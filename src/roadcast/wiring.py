@@ -45,16 +45,20 @@ log = structlog.get_logger()
 
 SHUTDOWN_S = 5
 """How long requests may take to finish at the end."""
-LOG_RECORDS = 50_000
+LOG_RECORDS = 20_000
 """Records of a topic that the log in memory keeps for its slowest reader before publishers wait."""
 _ASSUMED = ("timezone", "interval_s")
 """Settings that the stored rollups assume."""
 
 
-def database_address(settings: Settings) -> Address | None:
-    """Where DB_HOST says that the database is; None means the embedded one."""
+def database_address(settings: Settings) -> Address:
+    """Where DB_HOST says that the database is.
+
+    Raises:
+        StartError: DB_HOST is unset, and the embedded database's address was not given.
+    """
     if settings.db_host is None:
-        return None
+        raise StartError("No database was named.", remedy="Set DB_HOST, or start with: roadcast serve")
     password = settings.db_password.get_secret_value()
     return Address(settings.db_host, settings.db_port, settings.db_user, password, settings.db_name)
 

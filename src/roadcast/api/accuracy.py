@@ -17,8 +17,9 @@ SHARE_DECIMALS = 4
 
 
 class ErrorsDocument(TypedDict):
-    """Errors of forecasts. `bias` is the mean of forecast − truth; `mape` is in per cent, over truths of 1 mph and up.
+    """Errors of forecasts. `bias` is the mean of forecast − truth.
 
+    `mape` is in per cent, and a truth under 1 mph counts as 1 mph in it.
     `skill` is 1 − mae / mae of the best naive forecast: 0 is no better than it, 1 is perfect.
     """
 

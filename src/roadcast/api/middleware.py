@@ -49,7 +49,7 @@ class Measured:
             self._report(scope, status, time.perf_counter() - began)
 
     def _report(self, scope: Scope, status: int, seconds: float) -> None:
-        route: str = getattr(scope.get("route"), "path", "unmatched")
+        route: str = getattr(scope.get("route"), "path_format", "unmatched")
         self._metrics.observe(scope["method"], route, status, seconds)
         write = log.debug if route in QUIET else log.info
         write(
@@ -58,7 +58,6 @@ class Measured:
             path=scope["path"],
             status=status,
             ms=round(seconds * 1000, 1),
-            request_id=correlation_id.get(),
         )
 
 
@@ -82,7 +81,7 @@ class Failures:
         except Exception:  # the last line of defence: whatever it was, it is logged, and the client gets an answer
             if scope["type"] != "http" or started:
                 raise
-            log.exception("failed", path=scope["path"], request_id=correlation_id.get())
+            log.exception("failed", path=scope["path"])
             text = f"The server failed; its log says why under request {correlation_id.get()}."
             await problem(Request(scope), HTTPStatus.INTERNAL_SERVER_ERROR, text)(scope, receive, send)
 

@@ -150,9 +150,9 @@ def describe_problems(app: FastAPI) -> None:
     def openapi() -> dict[str, Any]:
         schema = described()
         for response in _responses(schema):
-            content = response.get("content", {})
-            if content.get("application/json", {}).get("schema", {}).get("$ref", "").endswith("/Problem"):
-                content[MEDIA_TYPE] = content.pop("application/json")
+            for media, content in list(response.get("content", {}).items()):
+                if content["schema"].get("$ref", "").endswith("/Problem"):
+                    response["content"][MEDIA_TYPE] = response["content"].pop(media)
         return schema
 
     app.openapi = openapi

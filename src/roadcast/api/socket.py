@@ -27,7 +27,7 @@ from roadcast.live.hub import Channel, Data, Document, Frame, Outbox, Position, 
 
 SEND_TIMEOUT_S = 10.0
 MISSED_HEARTBEATS = 3
-LARGEST_MESSAGE = 64_000
+LARGEST_MESSAGE = 65_536
 MOST_SENSORS = 5_000
 
 CLIENT_MESSAGES = ("subscribe", "unsubscribe", "pong", "get_status")
@@ -262,5 +262,6 @@ def _position(message: Document) -> Position | None:
     given = cast("Document", value if isinstance(value, dict) else {})
     epoch, seq = given.get("epoch"), given.get("seq")
     if not isinstance(epoch, str) or not isinstance(seq, int) or isinstance(seq, bool) or seq < 0:
-        raise _wrong("resume", value, 'expected {"epoch": text, "seq": number}, as in the last message')
+        reason = 'expected {"epoch": text, "seq": number}, as in the last message'
+        raise _wrong("resume", cast("object", value), reason)
     return Position(epoch, seq)

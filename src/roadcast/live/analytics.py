@@ -128,13 +128,6 @@ PatternDocument = Envelope[PatternPoint, PatternSummary]
 TrendDocument = Envelope[TrendPoint, TrendSummary]
 
 
-class AnalyticsDocument(TypedDict):
-    """The payload of `analytics_update`."""
-
-    congestion: CongestionDocument
-    patterns: PatternDocument
-
-
 @dataclass(frozen=True, slots=True)
 class Subject:
     """One sensor whose readings are looked at."""
@@ -274,15 +267,9 @@ class Analyst:
         return rounded_number(totals.speed, SPEED_DECIMALS, self.units.speed_per_mph)
 
 
-async def network_analytics(reader: Reader, now: datetime, timezone: str, units: Units) -> AnalyticsDocument:
-    """What `analytics_update` says when a window closes: the last day's congestion and the last week's patterns."""
-    analyst = Analyst(reader, now, timezone, units)
-    return {"congestion": await analyst.congestion(24), "patterns": await analyst.patterns(7)}
-
-
 def grouped(rows: Rows, keys: NDArray[np.int64], sensors: Mapping[int, Sensor]) -> list[tuple[int, Totals]]:
     """Readings summed per key [n], ascending."""
-    references = {number: sensor.reference_speed for number, sensor in sensors.items()}
+    references = {number: sensor.free_speed for number, sensor in sensors.items()}
     known = [references.get(number) for number in rows.sensor_no.tolist()]
     reference = np.array([np.nan if speed is None else speed for speed in known], np.float32)
     unique, sums = group(keys, row_sums(rows.values, reference, CONGESTED_BELOW))

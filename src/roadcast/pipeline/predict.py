@@ -35,6 +35,8 @@ FIT_DAYS = 56
 """How far back a fit looks: eight weeks hold every kind of day several times."""
 FIT_CELLS = 40_000_000
 """Ticks times sensors that a fit may hold, about a gigabyte with its workings."""
+CATCH_UP_TICKS = 96
+"""How many ticks are issued after the fact at a start; more were missed by an outage that nobody forecasts."""
 _PAUSES_S = (1, 2, 5, 15, 60, 300)
 
 
@@ -131,13 +133,23 @@ class Predict:
                 self._child.stop()
 
     async def reload(self) -> None:
-        """Begin again from what is stored: fit, and issue for the newest tick."""
+        """Begin again from what is stored: fit, and issue for the newest tick and the missed ones before it."""
         async with self._turn:
             self._fitted_day = None
             self._window = _Window(self._config.interval_ms)
             newest_ms = await self._newest_tick()
             if newest_ms is not None:
-                await self._issue(newest_ms)
+                for at_ms in await self._missed(newest_ms):
+                    await self._issue(at_ms)
+
+    async def _missed(self, newest_ms: int) -> Sequence[int]:
+        """The newest tick, and before it those that came after the last issue: a crash lost their turn."""
+        async with self._database.read() as reader:
+            last = await forecasts.newest_time(reader)
+        first_ms = newest_ms - CATCH_UP_TICKS * self._config.interval_ms
+        if last is None or not first_ms <= to_ms(last) < newest_ms:
+            return [newest_ms]
+        return range(to_ms(last) + self._config.interval_ms, newest_ms + 1, self._config.interval_ms)
 
     async def request(self) -> int:
         """See to it that the newest tick has its issue; the issue's time.

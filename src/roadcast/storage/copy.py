@@ -46,7 +46,7 @@ def reals(values: NDArray[np.float32]) -> Column:
 def real_arrays(values: NDArray[np.float32]) -> Column:
     """A float4[] column from [n, k]; NaN stays NaN."""
     n, k = values.shape
-    wire = np.zeros(n, dtype=[("head", ">i4", 5), ("items", [("length", ">i4"), ("value", ">f4")], k)])
+    wire = np.zeros(n, dtype=_array_of(k))
     wire["head"] = (1, 0, _FLOAT4_OID, k, 1)
     wire["items"]["length"] = 4
     wire["items"]["value"] = values
@@ -69,7 +69,8 @@ async def copy_out(
 ) -> NDArray[np.void]:
     """The rows of `select`, which must give no NULL, as a structured array.
 
-    dtype names each field of `select` with its PostgreSQL type; timestamptz comes as int64 milliseconds since 1970.
+    dtype names each field of `select` with its PostgreSQL type; timestamptz comes as int64 milliseconds since 1970;
+    float4[k] are arrays of k numbers without NULL.
     """
     driver = await reader.driver()
     statement = f"COPY ({select}) TO STDOUT (FORMAT binary)"
@@ -110,12 +111,31 @@ def _encode_alike(columns: Sequence[Column], rows: NDArray[np.bool_], absent: se
 
 
 def _decode(data: bytes, dtype: Sequence[tuple[str, str]]) -> NDArray[np.void]:
-    fields: list[tuple[str, str]] = [("count", ">i2")]
+    fields: list[tuple[str, object]] = [("count", ">i2")]
     for name, kind in dtype:
-        fields += [(f"{name}_length", ">i4"), (name, _WIRE[kind])]
+        fields += [(f"{name}_length", ">i4"), (name, _wire(kind))]
     body = data[len(_SIGNATURE) : -len(_END)]
     wire = np.frombuffer(body, dtype=fields)
-    rows = np.empty(len(wire), dtype=[(name, np.dtype(_WIRE[kind]).newbyteorder("=")) for name, kind in dtype])
+    rows = np.empty(len(wire), dtype=[(name, *_native(kind)) for name, kind in dtype])
     for name, kind in dtype:
-        rows[name] = wire[name] // 1000 + _EPOCH_2000_MS if kind == "timestamptz" else wire[name]
+        values = wire[name]["items"]["value"] if kind.endswith("]") else wire[name]
+        rows[name] = values // 1000 + _EPOCH_2000_MS if kind == "timestamptz" else values
     return rows
+
+
+def _array_of(length: int) -> list[tuple[str, object]]:
+    """A float4[] of one dimension on the wire: dimensions, has nulls, type, length, lower bound, and the items."""
+    return [("head", ">i4", 5), ("items", [("length", ">i4"), ("value", ">f4")], length)]  # pyright: ignore[reportReturnType]
+
+
+def _wire(kind: str) -> object:
+    return _array_of(_length(kind)) if kind.endswith("]") else _WIRE[kind]
+
+
+def _native(kind: str) -> tuple[object, ...]:
+    return ("f4", (_length(kind),)) if kind.endswith("]") else (np.dtype(_WIRE[kind]).newbyteorder("="),)
+
+
+def _length(kind: str) -> int:
+    """The length in a type such as `float4[12]`."""
+    return int(kind[kind.index("[") + 1 : -1])

@@ -4,6 +4,7 @@
 `Writer` in a transaction that commits when its block ends and rolls back when it raises.
 """
 
+import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -130,10 +131,15 @@ class Database:
     @asynccontextmanager
     async def _transaction(self, opening: str) -> AsyncGenerator[AsyncConnection]:
         try:
-            async with self._engine.begin() as connection:
-                for statement in opening.split("; "):
-                    await connection.exec_driver_sql(statement)
-                yield connection
+            async with self._engine.connect() as connection:
+                try:
+                    async with connection.begin():
+                        for statement in opening.split("; "):
+                            await connection.exec_driver_sql(statement)
+                        yield connection
+                except asyncio.CancelledError:
+                    await connection.invalidate()  # it may be in the middle of a COPY, which cannot be rolled back
+                    raise
         except PoolTimeout as error:
             raise Unavailable("Every database connection is busy.", remedy="Raise DB_POOL_SIZE.") from error
         except (DBAPIError, psycopg.OperationalError) as error:

@@ -1,7 +1,7 @@
 """Issued forecasts: one row per issue and sensor, arrays over the horizons."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from datetime import datetime
 
 import numpy as np
@@ -121,11 +121,14 @@ async def newest_time(reader: Reader) -> datetime | None:
 
 
 @dataclass(frozen=True, slots=True)
-class Due:
-    """Forecasts for one target time as columns [n]; horizon counts intervals from 1; NaN where unknown."""
+class Issues:
+    """Several issues as rows, one per issue and sensor [n], with arrays over the horizons [n, H]; NaN where unknown.
 
+    low_80, high_80: the ends of the 80 % interval; candidates: of each forecaster its median.
+    """
+
+    issued_ms: NDArray[np.int64]
     sensor_no: NDArray[np.int32]
-    horizon: NDArray[np.int32]
     speed: NDArray[np.float32]
     confidence: NDArray[np.float32]
     tolerance: NDArray[np.float32]
@@ -133,46 +136,47 @@ class Due:
     high_80: NDArray[np.float32]
     candidates: Mapping[str, NDArray[np.float32]]
 
-    def take(self, rows: NDArray[np.bool_]) -> "Due":
-        """The forecasts where `rows` [n] is true."""
-        candidates = {name: values[rows] for name, values in self.candidates.items()}
-        columns = {f.name: getattr(self, f.name)[rows] for f in fields(self) if f.name != "candidates"}
-        return Due(candidates=candidates, **columns)
 
-
-async def due(reader: Reader, target_ms: int, interval_ms: int, horizons: int) -> Due:
-    """The forecasts of earlier issues for one target time, of the newest set of candidates."""
-    times = {"target": from_ms(target_ms), "first": from_ms(target_ms - horizons * interval_ms)}
+async def between(reader: Reader, since: datetime, before: datetime, horizons: int) -> Issues:
+    """The issues from `since` on and before `before`, of so many horizons and with the newest set of candidates."""
     names: list[str] = (
         await reader.value(
             """SELECT m.candidates AS names FROM forecasts JOIN models m USING (model_no)
-        WHERE issued_at >= :first AND issued_at < :target ORDER BY issued_at DESC LIMIT 1""",
-            **times,
+            WHERE issued_at >= :since AND issued_at < :before ORDER BY issued_at DESC LIMIT 1""",
+            since=since,
+            before=before,
         )
         or []
     )
-    levels = len(QUANTILES)
-    low, high = QUANTILES.index(0.10), QUANTILES.index(0.90)
-    picks = {
-        "speed": "speed[h]",
-        "confidence": "confidence[h]",
-        "tolerance": "tolerance[h]",
-        "low_80": f"quantiles[(h - 1) * {levels} + {low + 1}]",
-        "high_80": f"quantiles[(h - 1) * {levels} + {high + 1}]",
-        **{f"candidate_{i}": f"forecasts.candidates[{i} * cardinality(speed) + h]" for i in range(len(names))},
-    }
-    columns = ", ".join(f"coalesce({pick}, 'NaN') AS {name}" for name, pick in picks.items())
+    arrays = {"speed": 1, "confidence": 1, "tolerance": 1, "quantiles": len(QUANTILES), "candidates": len(names)}
     rows = await copy_out(
         reader,
-        f"""SELECT sensor_no, h, {columns} FROM forecasts JOIN models m USING (model_no), LATERAL (
-          SELECT (extract(epoch FROM %(target)s - issued_at) * 1000 / {interval_ms})::integer AS h) horizon
-        WHERE issued_at >= %(first)s AND issued_at < %(target)s AND m.candidates = %(names)s""",
-        [("sensor_no", "int4"), ("h", "int4"), *((name, "float4") for name in picks)],
-        {**times, "names": names},
+        f"""SELECT issued_at, sensor_no, {", ".join(f"f.{name}" for name in arrays)}
+        FROM forecasts f JOIN models m USING (model_no)
+        WHERE issued_at >= %(since)s AND issued_at < %(before)s
+          AND m.candidates = %(names)s AND cardinality(speed) = {horizons}""",
+        [
+            ("issued_at", "timestamptz"),
+            ("sensor_no", "int4"),
+            *((name, f"float4[{horizons * times}]") for name, times in arrays.items()),
+        ],
+        {"since": since, "before": before, "names": names},
     )
-    candidates = {name: rows[f"candidate_{i}"] for i, name in enumerate(names)}
-    plain = {name: rows[name] for name in ("sensor_no", "speed", "confidence", "tolerance", "low_80", "high_80")}
-    return Due(horizon=rows["h"], candidates=candidates, **plain)
+    quantiles = rows["quantiles"].reshape(len(rows), horizons, len(QUANTILES))
+    medians = rows["candidates"].reshape(len(rows), len(names), horizons)
+    speed, confidence, tolerance = (
+        rows[name].reshape(len(rows), horizons) for name in ("speed", "confidence", "tolerance")
+    )
+    return Issues(
+        issued_ms=rows["issued_at"],
+        sensor_no=rows["sensor_no"],
+        speed=speed,
+        confidence=confidence,
+        tolerance=tolerance,
+        low_80=quantiles[:, :, QUANTILES.index(0.10)],
+        high_80=quantiles[:, :, QUANTILES.index(0.90)],
+        candidates={name: medians[:, i] for i, name in enumerate(names)},
+    )
 
 
 async def issue_times(reader: Reader, after: datetime, until: datetime) -> list[datetime]:

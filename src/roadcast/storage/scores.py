@@ -1,9 +1,8 @@
 """Scores: the sums of errors by local day, forecaster, horizon and congestion state."""
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, field, fields
 from datetime import date
-from operator import add as add_numbers
 
 from roadcast.storage.engine import Reader, Writer
 
@@ -35,14 +34,6 @@ class Score:
     confidence_n: list[int] = field(default_factory=lambda: [0] * TENTHS)
     confidence_sum: list[float] = field(default_factory=lambda: [0.0] * TENTHS)
     within_n: list[int] = field(default_factory=lambda: [0] * TENTHS)
-
-    def __add__(self, other: "Score") -> "Score":
-        """The sums of both; the key is that of the first."""
-        return replace(
-            self,
-            **{name: getattr(self, name) + getattr(other, name) for name in _PLAIN},
-            **{name: list(map(add_numbers, getattr(self, name), getattr(other, name))) for name in _LISTS},
-        )
 
 
 _KEY = ("day", "model", "horizon_minutes", "jam")

@@ -70,7 +70,7 @@ class ForecastColumns(TypedDict):
 class StateDocument(TypedDict):
     """Every sensor's newest values and forecasts as columns, all in the order of `sensor_ids`.
 
-    `ratio` is speed over reference speed, `level` low, medium, high or severe. Null is missing.
+    `ratio` is speed over reference speed (or speed limit), `level` low, medium, high or severe. Null is missing.
     """
 
     as_of: datetime
@@ -86,7 +86,13 @@ class StateDocument(TypedDict):
     forecast: ForecastColumns | None
 
 
-@router.get("", operation_id="get_network", response_model=FeatureCollection)
+class GeoJsonResponse(Response):
+    """GeoJSON says what it is."""
+
+    media_type = "application/geo+json"
+
+
+@router.get("", operation_id="get_network", response_model=FeatureCollection, response_class=GeoJsonResponse)
 async def network(context: Context, present: Present) -> Response:
     """Sensors and links as GeoJSON."""
     async with context.database.read() as reader:
@@ -96,7 +102,7 @@ async def network(context: Context, present: Present) -> Response:
     points = [_sensor_feature(sensor, present) for sensor in known.values()]
     lines = [_link_feature(link, by_code, context.units) for link in links]
     collection: FeatureCollection = {"type": "FeatureCollection", "features": [*points, *lines]}
-    return Response(encode(collection), media_type="application/geo+json")
+    return GeoJsonResponse(encode(collection))
 
 
 def _sensor_feature(sensor: Sensor, present: Presenter) -> Feature:
@@ -139,7 +145,7 @@ async def state(context: Context, present: Present) -> Response:
     live, now = context.state, context.clock.now()
     numbers = sorted(live.sensors)
     known = [live.sensors[number] for number in numbers]
-    reference = np.array([np.nan if sensor.reference_speed is None else sensor.reference_speed for sensor in known])
+    reference = np.array([np.nan if sensor.free_speed is None else sensor.free_speed for sensor in known])
     rows = live.latest()
     at = np.searchsorted(numbers, rows.sensor_no)
     values = np.full((len(known), 4), np.nan)

@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import cast
 
 from fastapi import APIRouter, Request
-from fastapi.responses import Response
+from fastapi.responses import PlainTextResponse, Response
 from prometheus_client import CONTENT_TYPE_LATEST
 from typing_extensions import TypedDict
 
@@ -145,7 +145,7 @@ def _data(context: ApiContext) -> DataDocument:
     }
 
 
-@router.get("/metrics", operation_id="get_metrics", response_class=Response)
+@router.get("/metrics", operation_id="get_metrics", response_class=PlainTextResponse)
 async def metrics(request: Request) -> Response:
     """Counters for Prometheus."""
     found = cast("Metrics", request.app.state.metrics)

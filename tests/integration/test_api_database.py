@@ -1,0 +1,403 @@
+"""The routes that read the database, held against the readings themselves."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from datetime import UTC, date, datetime, timedelta
+from typing import Any
+from zoneinfo import ZoneInfo
+
+import httpx
+import numpy as np
+import pytest
+from conftest import connected
+
+from roadcast.api.app import create_app
+from roadcast.api.context import ApiContext, ApiLimits, Request
+from roadcast.domain.clock import FeedClock
+from roadcast.domain.reading import Account, ReadingBatch, Source
+from roadcast.domain.sensor import Link, Sensor
+from roadcast.domain.times import from_ms, to_ms
+from roadcast.domain.units import Units
+from roadcast.errors import Unavailable
+from roadcast.live.hub import Hub
+from roadcast.live.state import LiveState
+from roadcast.pipeline.incidents import Alerts, IncidentDesk
+from roadcast.pipeline.recorder import Recorder
+from roadcast.services import Board, Status
+from roadcast.storage import forecasts, scores, sensors
+from roadcast.storage.engine import Address, Database
+from roadcast.storage.forecasts import IssuedRows
+from roadcast.storage.partitions import Partitions
+from roadcast.storage.scores import Score
+from roadcast.streaming.memory import MemoryLog
+
+NOW = datetime(2026, 3, 9, 12, 20, tzinfo=UTC)  # a Monday; the zone's clocks changed the day before
+ZONE = ZoneInfo("America/Chicago")
+TICK_MS = 300_000
+TICKS = 9 * 288
+NETWORK = [
+    Sensor("A", road="I 24", latitude=36.0, longitude=-86.5, reference_speed=60.0),
+    Sensor("B", road="I 24", latitude=36.1, longitude=-86.6, reference_speed=65.0),
+    Sensor("C"),
+]
+
+Rows = list[tuple[datetime, str, float, float]]
+"""Time, sensor, speed, volume."""
+
+
+class NoDoor:
+    async def submit(self, batch: ReadingBatch, source: Source) -> Account:
+        raise Unavailable("closed")
+
+
+class NoPredictor:
+    async def request(self) -> Request:
+        raise Unavailable("There are no readings yet.")
+
+    def pending(self, issued_ms: int) -> bool:
+        return False
+
+
+def history() -> tuple[ReadingBatch, Rows]:
+    """Nine days of three sensors: slow mornings at A, some readings missing at B, C without a reference speed."""
+    random = np.random.default_rng(3)
+    end_ms = to_ms(NOW) // TICK_MS * TICK_MS
+    at = np.repeat(end_ms - TICK_MS * np.arange(TICKS)[::-1], 3)
+    sensor = np.tile(np.arange(3, dtype=np.int32), TICKS)
+    hour = (at // 3_600_000) % 24
+    speed = random.integers(40, 70, at.size).astype(np.float32)
+    speed[(sensor == 0) & (hour >= 13) & (hour < 16)] -= 35
+    volume = random.integers(0, 200, at.size).astype(np.float32)
+    keep = (sensor != 1) | (random.random(at.size) < 0.8)
+    at, sensor, speed, volume = at[keep], sensor[keep], speed[keep], volume[keep]
+    values = np.stack([speed, volume, np.full_like(speed, np.nan), np.full_like(speed, np.nan)], axis=1)
+    rows = [
+        (from_ms(ms), "ABC"[who], v, n)
+        for ms, who, v, n in zip(at.tolist(), sensor.tolist(), speed.tolist(), volume.tolist(), strict=True)
+    ]
+    return ReadingBatch(("A", "B", "C"), sensor, at, values), rows
+
+
+async def load(database: Database, batch: ReadingBatch) -> LiveState:
+    recorder = Recorder(TICK_MS, ZONE.key)
+    async with database.write() as writer:
+        await sensors.describe(writer, NETWORK)
+        await sensors.connect(writer, [Link("A", "B", 2.0)])
+        await recorder.load(writer)
+        await recorder.record(writer, batch, None)
+        state = LiveState()
+        state.know(await sensors.every(writer))
+    return state
+
+
+def make_context(database: Database, state: LiveState) -> ApiContext:
+    clock = FeedClock(wall=lambda: NOW)
+    board = Board(clock.wall)
+    board.report("ingest", Status.OK)
+    return ApiContext(
+        database=database,
+        state=state,
+        hub=Hub(8, "e1"),
+        clock=clock,
+        board=board,
+        door=NoDoor(),
+        predictor=NoPredictor(),
+        incidents=IncidentDesk(database, clock, Alerts(database, MemoryLog(), "alerts")),
+        units=Units.US,
+        timezone=ZONE.key,
+        interval_s=300,
+        horizon_minutes=60,
+        stale_after_s=900,
+        cors_origins=(),
+        limits=ApiLimits(),
+        started_at=NOW,
+    )
+
+
+@asynccontextmanager
+async def client(context: ApiContext) -> AsyncIterator[httpx.AsyncClient]:
+    @asynccontextmanager
+    async def lifespan() -> AsyncIterator[ApiContext]:
+        yield context
+
+    app = create_app(lifespan)
+    async with app.router.lifespan_context(app):
+        async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://roadcast") as http:
+            yield http
+
+
+Look = Callable[[httpx.AsyncClient, Rows], Coroutine[Any, Any, None]]
+
+
+def with_history(address: Address, look: Look) -> None:
+    async def go() -> None:
+        async with connected(address) as database:
+            batch, rows = history()
+            async with client(make_context(database, await load(database, batch))) as http:
+                await look(http, rows)
+
+    asyncio.run(go())
+
+
+def average(rows: Rows) -> float:
+    """Weighted by volume."""
+    return sum(v * n for _, _, v, n in rows) / sum(n for _, _, _, n in rows)
+
+
+def within(rows: Rows, hours: float, sensor: str | None = None) -> Rows:
+    since = NOW - timedelta(hours=hours)
+    return [row for row in rows if since < row[0] <= NOW and sensor in (None, row[1])]
+
+
+def test_the_past_by_pages_newest_first(address):
+    async def look(http: httpx.AsyncClient, rows: Rows) -> None:
+        seen, url = [], "/api/traffic/historical?hours=5&limit=50"
+        while url:
+            answer = await http.get(url)
+            seen += answer.json()
+            url = answer.links.get("next", {}).get("url")
+        expected = sorted(within(rows, 5), key=lambda row: (-row[0].timestamp(), row[1]))
+        assert [(datetime.fromisoformat(r["timestamp"]), r["sensor_id"], r["speed"], r["volume"]) for r in seen] == (
+            expected
+        )
+        own = (await http.get("/api/traffic/historical?hours=1&sensor_id=B")).json()
+        assert len(own) == len(within(rows, 1, "B"))
+
+    with_history(address, look)
+
+
+@pytest.mark.parametrize("sensor", [None, "A", "C"])
+@pytest.mark.parametrize("hours", [1, 168])
+def test_statistics_are_those_of_the_readings(address, sensor: str | None, hours: int):
+    async def look(http: httpx.AsyncClient, rows: Rows) -> None:
+        query = f"hours={hours}" + (f"&sensor_id={sensor}" if sensor else "")
+        found = (await http.get(f"/api/traffic/statistics?{query}")).json()
+        expected = within(rows, hours, sensor)
+        assert found["total_readings"] == len(expected)
+        assert found["avg_speed"] == pytest.approx(average(expected), abs=0.006)
+        assert found["min_speed"] == min(row[2] for row in expected)
+        assert found["max_speed"] == max(row[2] for row in expected)
+        assert found["avg_volume"] == pytest.approx(sum(row[3] for row in expected) / len(expected), abs=0.06)
+        assert (found["time_window_hours"], found["weighting"]) == (hours, "volume")
+
+    with_history(address, look)
+
+
+@pytest.mark.parametrize("sensor", [None, "A"])
+def test_congestion_is_that_of_the_readings(address, sensor: str | None):
+    async def look(http: httpx.AsyncClient, rows: Rows) -> None:
+        found = (
+            await http.get("/api/analytics/congestion?hours=48" + (f"&sensor_id={sensor}" if sensor else ""))
+        ).json()
+        reference = {known.sensor_id: known.reference_speed for known in NETWORK}
+        expected = within(rows, 48, sensor)
+        for point in found["data_points"]:
+            start = datetime.fromisoformat(point["timestamp"])
+            hour = [row for row in expected if start < row[0] <= start + timedelta(hours=1)]
+            ratios = [row[2] / reference[row[1]] for row in hour if reference[row[1]]]
+            mean = sum(ratios) / len(ratios)
+            level = next(
+                name for name, cut in (("low", 0.75), ("medium", 0.5), ("high", 0.25), ("severe", 0)) if mean >= cut
+            )
+            assert point["reading_count"] == len(hour)
+            assert point["avg_speed"] == pytest.approx(average(hour), abs=0.006)
+            assert point["congestion_level"] == level
+        assert sum(point["reading_count"] for point in found["data_points"]) == len(expected)
+        known = [row for row in expected if reference[row[1]]]
+        congested = sum(row[2] / reference[row[1]] < 0.75 for row in known)
+        assert found["summary"]["congestion_percentage"] == pytest.approx(100 * congested / len(known), abs=0.06)
+        congested_hours = sum(point["congestion_level"] != "low" for point in found["data_points"])
+        assert found["summary"]["congested_hours"] == congested_hours
+        assert found["time_period"] == "last_48_hours"
+
+    with_history(address, look)
+
+
+@pytest.mark.parametrize("sensor", [None, "A"])
+def test_patterns_are_local_across_the_change_of_clocks(address, sensor: str | None):
+    async def look(http: httpx.AsyncClient, rows: Rows) -> None:
+        found = (await http.get("/api/analytics/patterns?days=7" + (f"&sensor_id={sensor}" if sensor else ""))).json()
+        expected: dict[tuple[str, int], Rows] = {}
+        for row in within(rows, 7 * 24, sensor):
+            before = (row[0] - timedelta(microseconds=1)).astimezone(ZONE)
+            expected.setdefault(("hourly", before.hour), []).append(row)
+            expected.setdefault(("daily", before.isoweekday()), []).append(row)
+        points = {
+            (p["type"], p["hour"] if p["type"] == "hourly" else p["day_of_week"]): p for p in found["data_points"]
+        }
+        assert set(points) == set(expected)
+        for key, point in points.items():
+            assert point["reading_count"] == len(expected[key])
+            assert point["avg_speed"] == pytest.approx(average(expected[key]), abs=0.006)
+        slowest = min((key for key in expected if key[0] == "hourly"), key=lambda key: average(expected[key]))
+        assert found["summary"]["slowest_hour"] == slowest[1]
+
+    with_history(address, look)
+
+
+@pytest.mark.parametrize("sensor", [None, "A"])
+def test_trends_go_by_local_days(address, sensor: str | None):
+    async def look(http: httpx.AsyncClient, rows: Rows) -> None:
+        found = (await http.get("/api/analytics/trends?days=5" + (f"&sensor_id={sensor}" if sensor else ""))).json()
+        expected: dict[date, Rows] = {}
+        for row in within(rows, 24 * 9, sensor):
+            day = (row[0] - timedelta(microseconds=1)).astimezone(ZONE).date()
+            if day >= date(2026, 3, 4):
+                expected.setdefault(day, []).append(row)
+        assert [date.fromisoformat(point["date"]) for point in found["data_points"]] == sorted(expected)
+        assert [point["reading_count"] for point in found["data_points"]] == [
+            len(expected[d]) for d in sorted(expected)
+        ]
+        assert [point["complete"] for point in found["data_points"]] == [True] * 5 + [False]
+        days = sorted(expected)[:5]
+        slope = np.polyfit(range(5), [average(expected[day]) for day in days], 1)[0]
+        assert found["summary"]["slope_per_day"] == pytest.approx(slope, abs=1e-3)
+        assert found["summary"]["slope_low"] < found["summary"]["slope_per_day"] < found["summary"]["slope_high"]
+
+    with_history(address, look)
+
+
+def test_as_it_was_known_then(address):
+    """A reading of 10:00 is corrected at 11:00."""
+
+    async def go() -> None:
+        async with connected(address) as database:
+            state = await load(
+                database,
+                ReadingBatch((), *(np.empty(0, t) for t in (np.int32, np.int64)), np.empty((0, 4), np.float32)),
+            )  # noqa: E501
+            recorder = Recorder(TICK_MS, ZONE.key)
+            for speed, minutes in ((50.0, 0), (20.0, 60)):
+                at = datetime(2026, 3, 9, 10, tzinfo=UTC)
+                values = np.array([[speed, 100, np.nan, np.nan]], np.float32)
+                batch = ReadingBatch(("A",), np.zeros(1, np.int32), np.array([to_ms(at)], np.int64), values)
+                async with database.write() as writer:
+                    await recorder.load(writer)
+                    await recorder.record(writer, batch, to_ms(at + timedelta(minutes=minutes)))
+            async with client(make_context(database, state)) as http:
+                for as_of, speed in (("T10:30:00Z", 50.0), ("T11:30:00Z", 20.0)):
+                    query = f"as_of=2026-03-09{as_of}"
+                    current = (await http.get(f"/api/traffic/current?{query}")).json()
+                    past = (await http.get(f"/api/traffic/historical?hours=2&{query}")).json()
+                    stats = (await http.get(f"/api/traffic/statistics?hours=2&{query}")).json()
+                    assert [r["speed"] for r in current] == [r["speed"] for r in past] == [speed]
+                    assert (stats["avg_speed"], stats["total_readings"]) == (speed, 1)
+                assert (await http.get("/api/traffic/current?as_of=2026-03-09T09:00:00Z")).json() == []
+
+    asyncio.run(go())
+
+
+def an_issue(at: datetime, speed: float) -> IssuedRows:
+    shape = (2, 12)
+    values = np.full(shape, speed, np.float32)
+    return IssuedRows(
+        to_ms(at), "profile", "1", np.array([1, 2], np.int32), np.zeros(2, np.int32), values, values, values / 100,
+        values / 10, np.repeat(values[..., np.newaxis], 7, axis=2), {"last_value": values},
+    )  # fmt: skip
+
+
+def test_forecasts_of_past_issues_can_be_read(address):
+    async def go() -> None:
+        async with connected(address) as database:
+            state = await load(database, history()[0])
+            first, second = (datetime(2026, 3, 9, 12, minute, tzinfo=UTC) for minute in (10, 15))
+            async with database.write() as writer:
+                await forecasts.store(writer, an_issue(first, 40), Partitions("forecasts"))
+                await forecasts.store(writer, an_issue(second, 50), Partitions("forecasts"))
+            async with client(make_context(database, state)) as http:
+                query = "as_of=2026-03-09T12:12:00Z&horizon_minutes=30"
+                old = (await http.get(f"/api/predictions/latest?{query}")).json()
+                assert [(p["sensor_id"], p["predicted_speed"]) for p in old] == [("A", 40.0), ("B", 40.0)]
+                one = (await http.get(f"/api/predictions/{old[0]['id']}")).json()
+                assert (one["status"], one["prediction"]) == ("completed", old[0])
+                absent = old[0]["id"].replace("000000000001", "000000000003")  # a sensor that the issue is without
+                assert (await http.get(f"/api/predictions/{absent}")).json()["status"] == "unavailable"
+                never = (await http.get(f"/api/predictions/{old[0]['id'].replace('019', '018')}")).status_code
+                assert never == 404
+
+    asyncio.run(go())
+
+
+def test_accuracy_counts_back_from_the_feeds_clock(address):
+    async def go() -> None:
+        zeros = [0] * 10
+        score = Score(
+            date(2026, 3, 8), "served", 15, False, 10, 20.0, 60.0, -5.0, 10, 0.5, 10, 8, 90.0, zeros, zeros, zeros
+        )
+        async with connected(address) as database:
+            state = await load(database, history()[0])
+            async with database.write() as writer:
+                await scores.add(writer, [score, replace(score, day=date(2026, 2, 1), absolute=900.0)])
+            async with client(make_context(database, state)) as http:
+                [week] = (await http.get("/api/predictions/accuracy")).json()["models"]
+                [quarter] = (await http.get("/api/predictions/accuracy?days=90")).json()["models"]
+        assert (week["count"], week["mae"], week["bias"], week["interval"]["coverage_80"]) == (10, 2.0, -0.5, 0.8)
+        assert (quarter["count"], quarter["mae"]) == (20, 46.0)
+
+    asyncio.run(go())
+
+
+def test_an_incidents_life(address):
+    async def look(http: httpx.AsyncClient, _: Rows) -> None:
+        made = (await http.post("/api/incidents", json={"type": "accident", "sensor_id": "A"})).json()
+        place = f"/api/incidents/{made['incident_id']}"
+        assert (await http.get("/api/incidents?sensor_id=A&status=open&hours=1")).json() == [made]
+        assert (await http.get("/api/incidents?sensor_id=B")).json() == []
+        assert (await http.post(f"{place}/acknowledge")).json()["status"] == "acknowledged"
+        assert (await http.post(f"{place}/acknowledge")).status_code == 409
+        await http.patch(place, json={"lanes": 2, "description": "two lanes"})
+        assert (await http.post(f"{place}/close")).json()["ended_at"] == "2026-03-09T12:20:00Z"
+        assert (await http.post(f"{place}/close")).status_code == 409
+        found = (await http.get(place)).json()
+        assert [event["action"] for event in found["history"]] == ["created", "acknowledged", "edited", "closed"]
+        assert (found["lanes"], found["description"], found["status"]) == (2, "two lanes", "closed")
+        assert (await http.get("/api/incidents/018d0cab-c440-801e-8000-000000000001")).status_code == 404
+
+    with_history(address, look)
+
+
+def test_the_network_is_geojson(address):
+    async def look(http: httpx.AsyncClient, _: Rows) -> None:
+        answer = await http.get("/api/network")
+        assert answer.headers["content-type"] == "application/geo+json"
+        features = answer.json()["features"]
+        assert [(f["id"], f["properties"]["kind"]) for f in features] == [
+            ("A", "sensor"), ("B", "sensor"), ("C", "sensor"), ("A->B", "link"),
+        ]  # fmt: skip
+        assert features[0]["geometry"] == {"type": "Point", "coordinates": [-86.5, 36.0]}
+        assert features[2]["geometry"] is None
+        assert features[3]["geometry"]["coordinates"] == [[-86.5, 36.0], [-86.6, 36.1]]
+        assert features[3]["properties"]["distance"] == 2.0
+
+    with_history(address, look)
+
+
+def test_with_a_database_health_is_well(address):
+    async def look(http: httpx.AsyncClient, _: Rows) -> None:
+        for path in ("/health", "/health/detailed"):
+            answer = await http.get(path)
+            assert (answer.status_code, answer.json()["database"]["status"]) == (200, "ok")
+
+    with_history(address, look)
+
+
+def test_an_empty_system_answers_with_nothing(address):
+    async def go() -> None:
+        async with connected(address) as database, client(make_context(database, LiveState())) as http:
+            assert (await http.get("/api/traffic/current")).json() == []
+            assert (await http.get("/api/traffic/historical?hours=1")).json() == []
+            stats = (await http.get("/api/traffic/statistics?hours=1")).json()
+            assert (stats["avg_speed"], stats["min_speed"], stats["total_readings"]) == (None, None, 0)
+            congestion = (await http.get("/api/analytics/congestion?hours=24")).json()
+            assert congestion["data_points"] == []
+            assert congestion["summary"]["congestion_percentage"] is None
+            trends = (await http.get("/api/analytics/trends")).json()
+            assert trends["summary"]["slope_per_day"] is None
+            assert (await http.get("/api/predictions/accuracy")).json()["models"] == []
+            assert (await http.get("/api/network/state")).json()["sensor_ids"] == []
+            refused = await http.post("/api/predictions/generate", json={"sensor_id": "A", "horizon_minutes": 30})
+            assert refused.status_code == 404
+
+    asyncio.run(go())
