@@ -60,6 +60,11 @@ class Board:
         """Every part, in the order in which it first reported."""
         return list(self._parts.values())
 
+    def is_down(self, name: str) -> bool:
+        """Whether part `name` last said that it is down."""
+        part = self._parts.get(name)
+        return part is not None and part.status is Status.DOWN
+
     @property
     def status(self) -> Status:
         """The worst status of all parts."""

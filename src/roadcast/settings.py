@@ -144,7 +144,7 @@ class Settings(BaseSettings):
     stale_after_s: float = setting("System", 900.0, "A reading older than this is stale.", gt=0)
 
     # Pipeline
-    interval_s: int = setting("Pipeline", 300, "Length of a window, in seconds; divides an hour.", ge=30, le=3600)
+    interval_s: int = setting("Pipeline", 300, "Length of a window: whole minutes that divide an hour.", ge=60, le=3600)
     horizon_minutes: int = setting("Pipeline", 60, "How far ahead forecasts reach.", ge=5, le=120)
     max_future_s: int = setting("Pipeline", 300, "A reading further ahead of the clock is rejected.", ge=0)
     allowed_lateness_s: int = setting("Pipeline", 86_400, "A reading later than this counts as late.", ge=0)
@@ -164,8 +164,8 @@ class Settings(BaseSettings):
 
     @model_validator(mode="after")
     def _intervals_agree(self) -> Self:
-        if 3600 % self.interval_s:
-            raise ValueError(f"INTERVAL_S={self.interval_s}: expected a divisor of 3600, such as 300")
+        if 3600 % self.interval_s or self.interval_s % 60:
+            raise ValueError(f"INTERVAL_S={self.interval_s}: expected whole minutes that divide an hour, such as 300")
         if self.horizon_minutes * 60 % self.interval_s:
             raise ValueError(
                 f"HORIZON_MINUTES={self.horizon_minutes}: expected a multiple of INTERVAL_S={self.interval_s} s"

@@ -207,6 +207,8 @@ class Closer:
             if missing > 0:
                 self._heard_ms = np.pad(self._heard_ms, (0, missing + len(self._heard_ms)))
             np.maximum.at(self._heard_ms, sensor_no, at_ms)
+            if self.closed_ms is None:
+                self.closed_ms = int(tick_end(at_ms.min(keepdims=True), self.interval_ms)[0]) - self.interval_ms
         return self._close(max(self._complete_ms(), through_ms or 0))
 
     def idle(self, now_s: float) -> list[int]:

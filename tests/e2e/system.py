@@ -103,9 +103,7 @@ class System:
             time.sleep(0.02)
 
 
-def roadcast(
-    environment: dict[str, str], folder: Path, *arguments: str | Path
-) -> subprocess.CompletedProcess[str]:
+def roadcast(environment: dict[str, str], folder: Path, *arguments: str | Path) -> subprocess.CompletedProcess[str]:
     """Run a `roadcast` command to its end."""
     return subprocess.run(
         [sys.executable, "-m", "roadcast", *arguments],

@@ -335,9 +335,7 @@ def test_only_the_sensors_that_were_asked_for_come(demo: System) -> None:
         ("not json", "message"),
     ],
 )
-def test_a_wrong_message_is_answered_and_the_connection_goes_on(
-    demo: System, wrong: Message | str, field: str
-) -> None:
+def test_a_wrong_message_is_answered_and_the_connection_goes_on(demo: System, wrong: Message | str, field: str) -> None:
     sent = [wrong, {"type": "get_status"}]
     heard = asyncio.run(exchange(demo.socket_url, sent, lambda heard: "system_status" in kinds(heard)))
     [error] = [message for message in heard if message["type"] == "error"]

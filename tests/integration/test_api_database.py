@@ -86,7 +86,7 @@ async def load(database: Database, batch: ReadingBatch) -> LiveState:
         await sensors.describe(writer, NETWORK)
         await sensors.connect(writer, [Link("A", "B", 2.0)])
         await recorder.load(writer)
-        await recorder.record(writer, batch, None)
+        await recorder.record(writer, batch, batch.at_ms)
         state = LiveState()
         state.know(await sensors.every(writer))
     return state
@@ -123,9 +123,9 @@ async def client(context: ApiContext) -> AsyncIterator[httpx.AsyncClient]:
         yield context
 
     app = create_app(lifespan)
-    async with app.router.lifespan_context(app):
-        async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://roadcast") as http:
-            yield http
+    http = httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://roadcast")
+    async with app.router.lifespan_context(app), http:
+        yield http
 
 
 Look = Callable[[httpx.AsyncClient, Rows], Coroutine[Any, Any, None]]
@@ -264,10 +264,7 @@ def test_as_it_was_known_then(address):
 
     async def go() -> None:
         async with connected(address) as database:
-            state = await load(
-                database,
-                ReadingBatch((), *(np.empty(0, t) for t in (np.int32, np.int64)), np.empty((0, 4), np.float32)),
-            )  # noqa: E501
+            state = await load(database, history()[0].take(np.zeros(len(history()[0]), np.bool_)))
             recorder = Recorder(TICK_MS, ZONE.key)
             for speed, minutes in ((50.0, 0), (20.0, 60)):
                 at = datetime(2026, 3, 9, 10, tzinfo=UTC)
@@ -275,7 +272,7 @@ def test_as_it_was_known_then(address):
                 batch = ReadingBatch(("A",), np.zeros(1, np.int32), np.array([to_ms(at)], np.int64), values)
                 async with database.write() as writer:
                     await recorder.load(writer)
-                    await recorder.record(writer, batch, to_ms(at + timedelta(minutes=minutes)))
+                    await recorder.record(writer, batch, np.full(len(batch), to_ms(at + timedelta(minutes=minutes))))
             async with client(make_context(database, state)) as http:
                 for as_of, speed in (("T10:30:00Z", 50.0), ("T11:30:00Z", 20.0)):
                     query = f"as_of=2026-03-09{as_of}"

@@ -103,7 +103,7 @@ def test_any_batches_leave_the_last_values_and_true_rollups(emptied, sent):
                         ReadingBatch(
                             ("A", "B", "C", "D"), given_rows.sensor_no - 1, given_rows.ts_ms, given_rows.values
                         ),
-                        NOON,
+                        given_rows.received_ms,
                     )
                 outcomes += recorded.written.outcome.tolist()
                 for minute, sensor, speed in batch:
@@ -181,7 +181,7 @@ def test_as_it_was_known_then(address):
                 values = np.array([[speed, np.nan, np.nan, np.nan]], np.float32)
                 batch = ReadingBatch(("A",), np.zeros(1, np.int32), np.array([NOON], np.int64), values)
                 async with database.write() as writer:
-                    await recorder.record(writer, batch, received)
+                    await recorder.record(writer, batch, np.array([received]))
             found = []
             async with database.read() as reader:
                 for as_of in (None, NOON - 1, NOON, NOON + 10 * MINUTE):
@@ -232,7 +232,9 @@ def test_rollups_by_bucket_and_local_day(address):
             at = [to_ms(datetime(2026, 3, 2, 8, 0, tzinfo=UTC)), to_ms(datetime(2026, 3, 2, 8, 5, tzinfo=UTC))]
             values = np.array([[60, 10, np.nan, 0.1], [30, 30, np.nan, 0.3]], np.float32)
             async with database.write() as writer:
-                await recorder.record(writer, ReadingBatch(("A",), np.zeros(2, np.int32), np.array(at), values), None)
+                await recorder.record(
+                    writer, ReadingBatch(("A",), np.zeros(2, np.int32), np.array(at), values), np.array(at)
+                )
             since, until = datetime(2026, 3, 1, tzinfo=UTC), datetime(2026, 3, 3, tzinfo=UTC)
             async with database.read() as reader:
                 hours = await rollups.by_bucket(reader, since, until, 3600)

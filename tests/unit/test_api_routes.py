@@ -164,6 +164,8 @@ async def test_an_incident_at_a_sensor_is_where_the_sensor_is():
         ({"type": "a", "severity": "terrible"}, 422),
         ({"type": "a", "latitude": 91}, 422),
         ({"type": "a", "started_at": "yesterday"}, 422),
+        ({"type": "a", "started_at": "0001-01-01T00:00:00Z"}, 422),
+        ({"type": "a", "description": "\x00"}, 422),
         ({"type": "a", "descriptoin": "a typo"}, 422),
         ({"type": "a", "sensor_id": "NOPE"}, 404),
     ],
@@ -272,9 +274,13 @@ async def test_a_value_is_echoed_within_bounds():
             content=b'{"type": "a", "severity": "\\ud800"}',
             headers={"content-type": "application/json"},
         )
+        halves = [
+            await http.post("/api/incidents", content=body, headers={"content-type": "application/json"})
+            for body in (b'{"type": "\\ud800"}', b'{"type": "a", "description": "\\ud800"}', b'{"\\ud800": 1}')
+        ]
         deep = await http.post("/api/traffic/readings", json=[[[[[["x" * 9_000]]]]]])
     assert len(long.text) < 1_000
-    assert half.status_code == 422
+    assert [answer.status_code for answer in (half, *halves)] == [422] * 4
     assert len(deep.text) < 1_000
 
 

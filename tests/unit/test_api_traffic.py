@@ -89,6 +89,7 @@ async def test_pages_of_current_join_to_the_whole():
         ("/api/traffic/current?cursor=%C2%B2.1", "cursor"),
         ("/api/traffic/current?as_of=2024-01-15T10:30:00", "as_of"),
         ("/api/traffic/current?as_of=5", "as_of"),
+        ("/api/traffic/statistics?hours=1&as_of=1989-12-31T00:00:00Z", "as_of"),
         ("/api/traffic/current?as_of=0001-01-01T00:00:00%2B14:00", "as_of"),
         ("/api/analytics/congestion", "hours"),
         ("/api/analytics/patterns?days=0", "days"),

@@ -104,6 +104,11 @@ def test_a_sensor_without_a_forecast_is_left_out_and_what_is_unknown_is_null():
     assert b"NaN" not in encode(found)
 
 
+def test_a_sensor_that_is_not_known_yet_is_left_out():
+    assert US.readings(rows((9, TICK, 1, 1, 1, 0)), SENSORS, NOW) == []
+    assert len(US.forecasts(issue((1, 9)), SENSORS)) == 12
+
+
 def test_choosing_agrees_with_looking_at_each():
     made = issue((1, 2, 3))
     every = US.forecasts(made, SENSORS)

@@ -9,7 +9,7 @@ from starlette.requests import HTTPConnection
 from starlette.types import Scope
 
 from roadcast.api.context import ApiContext
-from roadcast.api.timestamps import Time
+from roadcast.api.fields import LONGEST_CODE, Time
 from roadcast.errors import FieldError, InvalidInput, NotFound
 from roadcast.live.analytics import Subject
 from roadcast.live.documents import Presenter
@@ -17,9 +17,6 @@ from roadcast.live.documents import Presenter
 DEFAULT_LIMIT = 100
 MOST = 1_000
 MOST_HISTORICAL = 10_000
-LONGEST_CODE = 64
-NO_CONTROL = r"^[^\x00-\x1f\x7f-\x9f]*$"
-"""Text without control characters."""
 
 
 def context_in(scope: Scope) -> ApiContext:
@@ -49,7 +46,8 @@ Hours = Annotated[int, Query(ge=1, le=168, description="Hours back from the feed
 Days = Annotated[int, Query(ge=1, le=365, description="Days back from the feed's clock.")]
 Limit = Annotated[int, Query(ge=1, le=MOST, description="At most so many; `Link` leads to the next ones.")]
 AsOf = Annotated[
-    Time | None, Query(description="Answer as it was known at this time (RFC 3339).", examples=["2024-01-15T10:30:00Z"])
+    Time | None,
+    Query(description="Answer as it was known at this time (RFC 3339).", examples=["2024-01-15T10:30:00Z"]),
 ]
 
 

@@ -1,7 +1,6 @@
 """Readings as clients send them: tolerant of one bad item among good ones, strict about each."""
 
 import math
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import cast
@@ -10,14 +9,12 @@ import numpy as np
 import orjson
 from numpy.typing import NDArray
 
-from roadcast.api.deps import LONGEST_CODE, NO_CONTROL
-from roadcast.api.timestamps import EXPECTED, parse_time
+from roadcast.api.fields import parse_code, parse_time
 from roadcast.domain.reading import VARIABLES, Account, ReadingBatch, Rejection
 from roadcast.domain.times import to_ms
 from roadcast.errors import FieldError, InvalidInput
 
 GREATEST = float(np.finfo(np.float32).max)
-_CODE = re.compile(NO_CONTROL)
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,23 +112,22 @@ class _Columns:
         self.values.append(values)
 
     def _code(self, value: object) -> str:
-        if isinstance(value, str) and (value in self.codes or _is_code(value)):
+        if isinstance(value, str) and value in self.codes:
             return value
-        raise _Refused("sensor_id", value, f"expected a code of 1 to {LONGEST_CODE} characters")
+        try:
+            return parse_code(value)
+        except ValueError as error:
+            raise _Refused("sensor_id", value, str(error)) from None
 
     def _time(self, value: object) -> int:
         if isinstance(value, str) and value in self._times:
             return self._times[value]
         try:
             at_ms = to_ms(parse_time(value))
-        except ValueError:
-            raise _Refused("timestamp", value, EXPECTED) from None
+        except ValueError as error:
+            raise _Refused("timestamp", value, str(error)) from None
         self._times[cast("str", value)] = at_ms
         return at_ms
-
-
-def _is_code(value: str) -> bool:
-    return 1 <= len(value) <= LONGEST_CODE and bool(value.strip()) and _CODE.match(value) is not None
 
 
 def _number(name: str, value: object) -> float:

@@ -18,7 +18,8 @@ from fastapi import APIRouter
 from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
 
 from roadcast.api.context import ApiContext
-from roadcast.api.deps import LONGEST_CODE, context_in, presenter
+from roadcast.api.deps import context_in, presenter
+from roadcast.api.fields import parse_code
 from roadcast.api.problems import field_errors
 from roadcast.api.routes.system import system_status
 from roadcast.errors import FieldError, InvalidInput
@@ -248,10 +249,10 @@ def _sensors(message: Document) -> Sensors | None:
     reason = f"expected a list of at most {MOST_SENSORS} sensor codes"
     if not isinstance(value, list) or len(codes := cast("list[object]", value)) > MOST_SENSORS:
         raise _wrong("sensors", cast("object", value), reason)
-    wrong = [code for code in codes if not isinstance(code, str) or not 1 <= len(code) <= LONGEST_CODE]
-    if wrong:
-        raise _wrong("sensors", wrong[0], reason)
-    return frozenset(cast("list[str]", codes))
+    try:
+        return frozenset(parse_code(code) for code in codes)
+    except ValueError as error:
+        raise _wrong("sensors", codes, f"{reason}; {error}") from None
 
 
 def _position(message: Document) -> Position | None:

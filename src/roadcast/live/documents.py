@@ -180,7 +180,11 @@ def unit_factors(units: Units) -> NDArray[np.float64]:
 
 @dataclass(frozen=True, slots=True)
 class Presenter:
-    """Makes documents: in which units, of intervals of which length, and from which age on a reading is stale."""
+    """Makes documents: in which units, of intervals of which length, and from which age on a reading is stale.
+
+    What belongs to a sensor that is not among `sensors` is left out: it was registered a moment ago, and this process
+    hears of it in the next.
+    """
 
     units: Units
     interval_s: int
@@ -208,6 +212,7 @@ class Presenter:
                 "stale": age_s > self.stale_after_s,
             }
             for number, at, v, n, k, occ, age_s in columns
+            if number in sensors
         ]
 
     def horizons(self, issue: IssuedRows) -> NDArray[np.int64]:
@@ -280,6 +285,7 @@ class Presenter:
                 "data_age_s": age_s,
             }
             for number, minute, speed, volume, confidence, tolerance, quantiles, age_s in columns
+            if number in sensors
         ]
 
     def sensor(self, sensor: Sensor) -> SensorDocument:

@@ -14,6 +14,7 @@ from roadcast.storage import readings
 from roadcast.storage.engine import Database
 
 PERIOD_S = 1.0
+PING_TIMEOUT_S = 2.0
 _QUEUE = 1_000
 
 
@@ -53,6 +54,7 @@ class Detect:
 
     async def _look(self) -> None:
         try:
+            await self._database.ping(PING_TIMEOUT_S)
             async with self._database.read() as reader:
                 span = await readings.span(reader)
         except Unavailable as error:

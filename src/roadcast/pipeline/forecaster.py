@@ -53,8 +53,8 @@ class ForecasterProcess:
 
     @property
     def running(self) -> bool:
-        """Whether the child lives."""
-        return self._process is not None and self._process.is_alive()
+        """Whether there is a child to call; one that died unnoticed is found, and counted, by the next call."""
+        return self._process is not None
 
     def start(self) -> None:
         """Start a child that has learnt nothing; one that still runs is ended."""

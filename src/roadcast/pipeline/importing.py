@@ -76,7 +76,7 @@ async def import_history(
         checked = check(chunk.batch, newest_ms=newest_ms, max_future_s=max_future_s)
         batch = chunk.batch.take(checked.passed)
         async with database.write() as writer:
-            recorded = await recorder.record(writer, batch, None)
+            recorded = await recorder.record(writer, batch, batch.at_ms)
         duplicate = int((recorded.written.outcome == Outcome.DUPLICATE).sum())
         rejected = chunk.rejected + len(checked.rejections)
         done.account += Account(len(chunk.batch) + chunk.rejected, len(batch) - duplicate, duplicate, rejected)

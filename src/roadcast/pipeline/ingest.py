@@ -103,6 +103,8 @@ class Ingest:
                 f"The {pinned} feed holds the clock, so {source.name!r} cannot be replayed.",
                 remedy="Start with FEED=none to replay a file.",
             )
+        if self._board.is_down("database"):
+            raise Unavailable("The database does not answer, so that nothing can be stored.", retry_after_s=5)
         if self._queue and self._waiting + len(batch) > self._config.queue_readings:
             raise Unavailable(f"{self._waiting} readings wait to be stored.", retry_after_s=1)
         job = _Job(batch, source, asyncio.get_running_loop().create_future())
@@ -197,13 +199,22 @@ class Ingest:
         """One transaction: readings, rollups and the feed's clock."""
         newest_ms = max(int(batch.at_ms.max(initial=0)), source.through_ms or 0)
         feed = self._feed_after(source, newest_ms)
-        received_ms = None if source.history else to_ms(FeedClock(self._clock.wall, feed).now())
+        received_ms = self._known_since(batch, source, feed)
         async with self._turn, self._database.write() as writer:
             recorded = await self._recorder.record(writer, batch, received_ms)
             if feed != self._clock.feed:
                 await marks.set_feed(writer, feed)
         self._clock.feed = feed
         return recorded
+
+    def _known_since(self, batch: ReadingBatch, source: Source, feed: Feed) -> NDArray[np.int64]:
+        """When each reading became known: now, or in a replay when it was measured, but not before the feed's time."""
+        if source.history:
+            return batch.at_ms
+        if feed.name == source.name and source.replayed:
+            continues = self._clock.feed.name == source.name
+            return np.maximum(batch.at_ms, to_ms(self._clock.now())) if continues else batch.at_ms
+        return np.full(len(batch), to_ms(FeedClock(self._clock.wall, feed).now()), np.int64)
 
     def _feed_after(self, source: Source, newest_ms: int) -> Feed:
         """What feeds the system once `source` has sent up to `newest_ms`."""

@@ -274,7 +274,7 @@ class Predict:
         self._board.report(
             "forecaster",
             Status.DEGRADED,
-            f"{error.message}; last value serves, {self._child.deaths} deaths so far",
+            f"{error.message}; last value serves; deaths so far: {self._child.deaths}",
             f"Nothing: it is started again in {pause_s} s. The log says why it ended.",
         )
 

@@ -46,13 +46,12 @@ class Recorder:
         for number, sensor in known.items():
             self._reference[number] = np.nan if sensor.free_speed is None else sensor.free_speed
 
-    async def record(self, writer: Writer, batch: ReadingBatch, received_ms: int | None) -> Recorded:
-        """Store a checked batch that became known at `received_ms` (None: each reading when it was measured)."""
+    async def record(self, writer: Writer, batch: ReadingBatch, received_ms: NDArray[np.int64]) -> Recorded:
+        """Store a checked batch, whose rows became known at `received_ms` [n]."""
         if any(code not in self.numbers for code in batch.codes):
             self.numbers |= await sensors.register(writer, batch.codes)
         lookup = np.array([self.numbers[code] for code in batch.codes], np.int32)
-        received = batch.at_ms if received_ms is None else np.full(len(batch), received_ms, np.int64)
-        given = Rows(batch.at_ms, lookup[batch.sensor], batch.values, received)
+        given = Rows(batch.at_ms, lookup[batch.sensor], batch.values, received_ms)
         written = await readings.write(writer, given, self._partitions)
         await self.roll_up(writer, written.added, written.removed)
         return Recorded(given, written, dict(zip(lookup.tolist(), batch.codes, strict=True)))

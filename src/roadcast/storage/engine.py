@@ -89,6 +89,7 @@ class Database:
     def __init__(self, engine: AsyncEngine, *, query_timeout_s: float) -> None:
         self._engine = engine
         self._query_timeout_ms = int(query_timeout_s * 1000)
+        self._pings: set[asyncio.Task[None]] = set()
 
     @classmethod
     def connect(
@@ -146,6 +147,25 @@ class Database:
             if isinstance(error, psycopg.OperationalError) or isinstance(error.orig, psycopg.OperationalError):
                 raise Unavailable("The database does not answer.", remedy=_REMEDY) from error
             raise
+
+    async def ping(self, timeout_s: float) -> None:
+        """Ask whether it answers, and return in time whatever becomes of the question.
+
+        Raises:
+            Unavailable: it is away, or did not answer within `timeout_s`.
+        """
+        asking = asyncio.create_task(self._ask())
+        self._pings.add(asking)
+        asking.add_done_callback(self._pings.discard)
+        done, _ = await asyncio.wait({asking}, timeout=timeout_s)
+        if not done:
+            asking.cancel()  # not waited for: a driver whose server is frozen takes ten seconds to give up
+            raise Unavailable(f"The database did not answer within {timeout_s:g} s.", remedy=_REMEDY)
+        asking.result()
+
+    async def _ask(self) -> None:
+        async with self.read() as reader:
+            await reader.value("SELECT 1")
 
     async def listen(self, channel: LiteralString) -> AsyncIterator[str]:
         """The payloads notified on `channel`, from a connection of its own."""

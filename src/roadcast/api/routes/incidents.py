@@ -12,9 +12,9 @@ from typing_extensions import TypedDict
 
 from roadcast.api.answers import answer
 from roadcast.api.context import ApiContext
-from roadcast.api.deps import DEFAULT_LIMIT, LONGEST_CODE, NO_CONTROL, Context, Limit, OneSensor, find_sensor
+from roadcast.api.deps import DEFAULT_LIMIT, Context, Limit, OneSensor, find_sensor
+from roadcast.api.fields import Code, Text, Time
 from roadcast.api.problems import CONFLICT, NOT_FOUND, RESPONSES
-from roadcast.api.timestamps import Time
 from roadcast.domain.incident import Incident, IncidentStatus, Severity
 from roadcast.errors import NotFound
 from roadcast.live.documents import IncidentDocument, incident_document
@@ -24,8 +24,6 @@ router = APIRouter(prefix="/api/incidents", tags=["incidents"], responses=RESPON
 OF_ONE = {**NOT_FOUND, **CONFLICT}
 
 Value = TypeVar("Value")
-Short = Annotated[str, Field(min_length=1, max_length=LONGEST_CODE, pattern=NO_CONTROL)]
-Text = Annotated[str, Field(max_length=2_000, pattern=r"^[^\x00]*$")]
 Latitude = Annotated[float, Field(ge=-90, le=90, allow_inf_nan=False)]
 Longitude = Annotated[float, Field(ge=-180, le=180, allow_inf_nan=False)]
 Lanes = Annotated[int, Field(ge=0, le=20)]
@@ -36,12 +34,12 @@ class IncidentIn(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    type: Short = Field(examples=["accident"])
+    type: Code = Field(examples=["accident"])
     severity: Severity = Severity.MEDIUM
     description: Text = ""
-    sensor_id: Short | None = Field(None, examples=["SENSOR_001"])
-    road: Short | None = None
-    direction: Short | None = None
+    sensor_id: Code | None = Field(None, examples=["SENSOR_001"])
+    road: Code | None = None
+    direction: Code | None = None
     latitude: Latitude | None = None
     longitude: Longitude | None = None
     lanes: Lanes | None = Field(None, description="Lanes that it closes.")
@@ -53,7 +51,7 @@ class IncidentChange(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    type: Short | None = None
+    type: Code | None = None
     severity: Severity | None = None
     description: Text | None = None
     lanes: Lanes | None = None

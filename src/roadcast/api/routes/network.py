@@ -147,6 +147,7 @@ async def state(context: Context, present: Present) -> Response:
     known = [live.sensors[number] for number in numbers]
     reference = np.array([np.nan if sensor.free_speed is None else sensor.free_speed for sensor in known])
     rows = live.latest()
+    rows = rows.take(np.isin(rows.sensor_no, numbers))
     at = np.searchsorted(numbers, rows.sensor_no)
     values = np.full((len(known), 4), np.nan)
     values[at] = rows.values

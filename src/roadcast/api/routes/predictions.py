@@ -15,7 +15,6 @@ from roadcast.api.answers import answer, next_page
 from roadcast.api.context import ApiContext
 from roadcast.api.deps import (
     DEFAULT_LIMIT,
-    LONGEST_CODE,
     After,
     AsOf,
     Context,
@@ -27,6 +26,7 @@ from roadcast.api.deps import (
     find_sensor,
 )
 from roadcast.api.examples import FORECAST, GENERATED, PREDICTION, example
+from roadcast.api.fields import Code
 from roadcast.api.problems import NOT_FOUND, RESPONSES
 from roadcast.domain.ids import Packed, pack, unpack
 from roadcast.domain.times import from_ms
@@ -44,7 +44,7 @@ State = Literal["completed", "pending", "unavailable"]
 class GenerateIn(BaseModel):
     """Which forecast is wanted."""
 
-    sensor_id: str = Field(min_length=1, max_length=LONGEST_CODE, examples=["SENSOR_001"])
+    sensor_id: Code = Field(examples=["SENSOR_001"])
     horizon_minutes: int = Field(strict=True, description="A multiple of the interval.", examples=[30])
 
 

@@ -10,11 +10,11 @@ from pydantic import BaseModel, Field
 from typing_extensions import TypedDict
 
 from roadcast.api.answers import answer
-from roadcast.api.deps import LONGEST_CODE, NO_CONTROL, Context
+from roadcast.api.deps import Context
 from roadcast.api.examples import ACCOUNT, example
+from roadcast.api.fields import LONGEST_CODE, Code, Time
 from roadcast.api.intake import Intake, read_body
 from roadcast.api.problems import CONFLICT, RESPONSES, Problem, ProblemError, shown
-from roadcast.api.timestamps import Time
 from roadcast.domain.reading import Account, Source
 from roadcast.domain.times import to_ms
 from roadcast.errors import FieldError, InvalidInput
@@ -75,9 +75,7 @@ _BODY: dict[str, Any] = {
 async def post_readings(
     request: Request,
     context: Context,
-    source: Annotated[
-        str, Query(min_length=1, max_length=LONGEST_CODE, pattern=NO_CONTROL, description="Who sends them.")
-    ] = "http",
+    source: Annotated[Code, Query(description="Who sends them.")] = "http",
     replayed: Annotated[bool, Query(description="They are of the past and move the feed's clock.")] = False,
     through: Annotated[Time | None, Query(description="The source has sent all that it has up to then.")] = None,
 ) -> Response:

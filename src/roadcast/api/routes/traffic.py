@@ -109,8 +109,8 @@ def _wanted(context: ApiContext, rows: Rows, sensor: Subject | None, after: Curs
     if sensor is not None:
         return rows.sensor_no == sensor.number
     sensors = context.state.sensors
-    active = np.array([sensors[number].status == "active" for number in rows.sensor_no.tolist()], np.bool_)
-    return active & (rows.sensor_no > (after.first if after else -1))
+    active = [number for number, known in sensors.items() if known.status == "active"]
+    return np.isin(rows.sensor_no, active) & (rows.sensor_no > (after.first if after else -1))
 
 
 @router.get(

@@ -1,0 +1,67 @@
+"""Values as clients send them: times, codes and texts."""
+
+import re
+from datetime import UTC, datetime
+from typing import Annotated
+
+from pydantic import AfterValidator, BeforeValidator, Field
+
+LONGEST_CODE = 64
+LONGEST_TEXT = 2_000
+EXPECTED_TIME = "expected an RFC 3339 time with Z or an offset, such as 2024-01-15T10:30:00Z"
+EXPECTED_CODE = f"expected 1 to {LONGEST_CODE} characters, none of them a control character"
+FIRST = datetime(1990, 1, 1, tzinfo=UTC)
+"""No reading is older."""
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
+_UNSTORABLE = re.compile(r"[\x00\ud800-\udfff]")
+"""NUL, and halves of characters, which JSON can carry and UTF-8 cannot."""
+
+
+def parse_time(value: object) -> datetime:
+    """An aware UTC datetime.
+
+    Raises:
+        ValueError: it is no text, no time, or has no offset.
+    """
+    if isinstance(value, datetime):
+        return value
+    if not isinstance(value, str):
+        raise ValueError(EXPECTED_TIME)
+    try:
+        at = datetime.fromisoformat(value)
+        if at.tzinfo is not None:
+            return at.astimezone(UTC)
+    except (ValueError, OverflowError) as error:
+        raise ValueError(EXPECTED_TIME) from error
+    raise ValueError(EXPECTED_TIME)
+
+
+def parse_code(value: object) -> str:
+    """A name that people and machines can handle.
+
+    Raises:
+        ValueError: it is no text, blank, too long, or has control characters.
+    """
+    if isinstance(value, str) and value.strip() and len(value) <= LONGEST_CODE and not _CONTROL.search(value):
+        return value
+    raise ValueError(EXPECTED_CODE)
+
+
+def _storable(text: str) -> str:
+    if _UNSTORABLE.search(text):
+        raise ValueError("expected whole characters other than NUL")
+    return text
+
+
+def _recent(at: datetime) -> datetime:
+    if at < FIRST:
+        raise ValueError(f"expected a time from {FIRST.year} on")
+    return at
+
+
+Time = Annotated[datetime, BeforeValidator(parse_time), AfterValidator(_recent)]
+"""A field that takes an RFC 3339 time from which there can be readings."""
+Code = Annotated[str, BeforeValidator(parse_code)]
+"""A field that takes a sensor's code or another short name."""
+Text = Annotated[str, Field(max_length=LONGEST_TEXT), AfterValidator(_storable)]
+"""A field that takes prose."""

@@ -1,0 +1,95 @@
+"""Settings: what the mode decides, what is refused, and that errors name the variable."""
+
+import os
+
+import pytest
+
+from roadcast.errors import SettingsError
+from roadcast.settings import Mode, load_settings
+
+SECRET = "0123456789abcdef0123456789abcdef"
+
+
+@pytest.fixture(autouse=True)
+def _bare_environment(monkeypatch, tmp_path):
+    for name in list(os.environ):
+        if name not in {"PATH", "HOME"}:
+            monkeypatch.delenv(name)
+    monkeypatch.chdir(tmp_path)
+
+
+def test_development_and_production_decide_what_was_not_given():
+    development = load_settings(Mode.DEVELOPMENT)
+    assert (development.unknown_sensors, development.log_level, development.api_reload) == ("register", "DEBUG", True)
+    production = load_settings(Mode.PRODUCTION, secret_key=SECRET)
+    assert (production.unknown_sensors, production.log_level, production.api_reload) == ("reject", "INFO", False)
+    assert production.log_format == "json"
+
+
+def test_what_is_given_wins(monkeypatch):
+    monkeypatch.setenv("LOG_LEVEL", "warning")
+    monkeypatch.setenv("API_RELOAD", "false")
+    monkeypatch.setenv("UNKNOWN_SENSORS", "reject")
+    settings = load_settings(Mode.DEVELOPMENT)
+    assert (settings.log_level, settings.api_reload, settings.unknown_sensors) == ("WARNING", False, "reject")
+
+
+def test_an_env_file_is_read_and_the_environment_wins(monkeypatch, tmp_path):
+    (tmp_path / ".env").write_text("API_PORT=9001\nAPI_WORKERS=2\nDB_HOST=\n")
+    monkeypatch.setenv("API_PORT", "9002")
+    settings = load_settings()
+    assert (settings.api_port, settings.api_workers, settings.db_host) == (9002, 2, None)
+
+
+def test_lists_are_comma_separated(monkeypatch):
+    monkeypatch.setenv("CORS_ORIGINS", "http://a, http://b")
+    assert load_settings().cors_origins == ["http://a", "http://b"]
+
+
+def test_the_data_folder_is_absolute(tmp_path):
+    assert load_settings().data_dir == tmp_path / "var"
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "said"),
+    [
+        ("API_PORT", "x", "API_PORT='x'"),
+        ("API_PORT", "70000", "API_PORT='70000'"),
+        ("TIMEZONE", "Mars/Base", "America/Los_Angeles"),
+        ("UNITS", "furlongs", "UNITS='furlongs'"),
+        ("INTERVAL_S", "7000", "INTERVAL_S"),
+        ("INTERVAL_S", "420", "divide an hour"),
+        ("INTERVAL_S", "90", "whole minutes"),
+        ("HORIZON_MINUTES", "58", "multiple of INTERVAL_S"),
+        ("KAFKA_BOOTSTRAP_SERVERS", "k:9092", "Unset it"),
+        ("ROLES", "api,ingest", "ROLES lacks predict"),
+        ("FEED", "maybe", "FEED='maybe'"),
+    ],
+)
+def test_a_bad_value_is_named_with_its_remedy(monkeypatch, name, value, said):
+    monkeypatch.setenv(name, value)
+    with pytest.raises(SettingsError) as refused:
+        load_settings()
+    assert said in str(refused.value)
+    assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize("secret", ["your-secret-key-here", "hunter2", ""])
+def test_production_refuses_a_default_or_short_secret_without_showing_it(secret, monkeypatch):
+    monkeypatch.setenv("SECRET_KEY", secret)
+    with pytest.raises(SettingsError) as refused:
+        load_settings(Mode.PRODUCTION)
+    assert "openssl" in str(refused.value)
+    assert secret == "" or secret not in str(refused.value)
+
+
+def test_production_refuses_every_origin(monkeypatch):
+    monkeypatch.setenv("CORS_ORIGINS", "*")
+    with pytest.raises(SettingsError, match="CORS_ORIGINS"):
+        load_settings(Mode.PRODUCTION, secret_key=SECRET)
+
+
+def test_secrets_do_not_show():
+    settings = load_settings(secret_key=SECRET, db_password="hunter2")
+    assert SECRET not in repr(settings)
+    assert "hunter2" not in repr(settings)
