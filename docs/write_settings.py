@@ -22,9 +22,9 @@ Each setting is an environment variable. A file `.env` in the folder where a com
 environment wins over it. `src/api/deploy.py` always runs in the repository's folder. An empty value means the default.
 A contradiction ends the start with one line that says what to do.
 
-`--config development` registers unknown sensors, logs every detail in plain lines and reloads code; `--config
-production` rejects unknown sensors, logs JSON from INFO on, and refuses the documented `SECRET_KEY`. A setting that is
-given wins over both.
+With `--config development` unknown sensors are registered, the log has every detail in plain lines, and code is
+reloaded. With `--config production` unknown sensors are rejected, the log is JSON from INFO on, and the documented
+`SECRET_KEY` is refused. A setting that is given wins over both.
 
 This page and `.env.example` are written by `make settings` from `src/roadcast/settings.py`.
 """

@@ -20,6 +20,12 @@ ROOT = Path(__file__).resolve().parents[1]
 DATA = ROOT.parent / "shared" / "data"
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """How much load the load test makes."""
+    parser.addoption("--users", type=int, default=10, help="users of the load test (default: 10)")
+    parser.addoption("--duration", default="15s", help="length of the load test (default: 15s)")
+
+
 @pytest.fixture(scope="session")
 def server() -> Iterator[Address]:
     """A PostgreSQL of our own."""

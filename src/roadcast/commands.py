@@ -37,7 +37,7 @@ from roadcast.wiring import connect, database_address, prepare
 SETTLE_S = 60.0
 """How long a replay waits at its end for the last forecast."""
 
-console = Console()
+console = Console(soft_wrap=True)
 errors = Console(stderr=True)
 
 
@@ -85,6 +85,7 @@ async def _import(settings: Settings, address: Address, source: SourceFile, *, s
 def replay_file(settings: Settings, source: SourceFile, *, speed: float, url: str, strict: bool) -> None:
     """Feed a file to the system at `url`, and wait for its last forecast."""
     counts = dict.fromkeys(("received", "accepted", "duplicate", "rejected"), 0)
+    unreadable = 0
     with httpx.Client(base_url=url, timeout=TIMEOUT_S) as client:
         _describe(settings, client, source)
         began = wall_clock()
@@ -92,6 +93,8 @@ def replay_file(settings: Settings, source: SourceFile, *, speed: float, url: st
             reading = bar.add_task(f"reading {source.name}", total=source.rows)
 
             def on_chunk(chunk: Chunk) -> None:
+                nonlocal unreadable
+                unreadable += chunk.rejected
                 bar.advance(reading, chunk.rows)
                 _report(chunk.rejections, strict=strict)
 
@@ -106,12 +109,13 @@ def replay_file(settings: Settings, source: SourceFile, *, speed: float, url: st
                 ticks(source, on_chunk=on_chunk), client, name=source.name, speed=speed, units=settings.units,
                 report=report,
             )  # fmt: skip
-            settled = last_ms is None or _settle(client, last_ms)
+            settled = last_ms is None or _settle(client, last_ms - last_ms % (settings.interval_s * 1000))
     _tell_conversions(source)
     seconds = (wall_clock() - began).total_seconds()
     console.print(
         f"{source.name}: {counts['received']} sent = {counts['accepted']} accepted + {counts['duplicate']} duplicate "
         f"+ {counts['rejected']} rejected, in {seconds:.1f} s"
+        + (f"; {unreadable} of the file were not sent" if unreadable else "")
         + ("" if settled else f"; no forecast of the last tick within {SETTLE_S:.0f} s")
     )
 
@@ -139,7 +143,7 @@ async def _describe_there(settings: Settings, address: Address, source: SourceFi
 
 
 def _settle(client: httpx.Client, last_ms: int) -> bool:
-    """Wait until the forecast of the last tick is issued."""
+    """Wait until the forecast of the last whole window is issued."""
     deadline = wall_clock() + timedelta(seconds=SETTLE_S)
     while wall_clock() < deadline:
         latest = client.get("/api/predictions/latest", params={"limit": 1}).json()
@@ -182,7 +186,7 @@ def _report(rejections: Iterable[Rejection], *, strict: bool) -> None:
         line = f"row {rejection.index}: {rejection.field}={rejection.value!r}: {rejection.reason}"
         if strict:
             raise SourceError(line)
-        errors.print(line, markup=False, highlight=False)
+        errors.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
 def _tell_conversions(source: SourceFile) -> None:

@@ -9,13 +9,12 @@ which readings arrive, and a correction can be taken out again exactly.
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
-from zoneinfo import ZoneInfo
 
 import numpy as np
 from numpy.typing import NDArray
 
 from roadcast.domain.reading import DENSITY, OCCUPANCY, SPEED, VOLUME
+from roadcast.domain.times import DAY_MS, utc_offset_ms
 
 SUMS = (
     "readings", "speed_n", "speed_sum", "volume_n", "volume_sum", "density_n", "density_sum",
@@ -24,20 +23,11 @@ SUMS = (
 """The columns of a rollup. `weighted` sums speed times volume over the readings that have both."""
 
 _MILLI, _MICRO = 1e3, 1e6
-HOUR_MS, DAY_MS = 3_600_000, 86_400_000
 
 
 def tick_end(at_ms: NDArray[np.int64], interval_ms: int) -> NDArray[np.int64]:
     """The end of the window that each time falls in."""
     return -(-at_ms // interval_ms) * interval_ms
-
-
-def utc_offset_ms(at_ms: NDArray[np.int64], timezone: str) -> NDArray[np.int64]:
-    """How far local time is ahead of UTC at each time; looked up once an hour, where every zone changes."""
-    zone = ZoneInfo(timezone)
-    hours, inverse = np.unique(at_ms // HOUR_MS, return_inverse=True)
-    offsets = [datetime.fromtimestamp(hour * 3600, zone).utcoffset() or timedelta(0) for hour in hours.tolist()]
-    return np.array([offset // timedelta(milliseconds=1) for offset in offsets], np.int64)[inverse]
 
 
 def local_day(at_ms: NDArray[np.int64], timezone: str) -> NDArray[np.int64]:

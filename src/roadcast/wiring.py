@@ -177,6 +177,8 @@ async def running(settings: Settings, mode: Mode, address: Address, fail: "Failu
     board.report("database", Status.OK)
     memory = MemoryLog(capacity=LOG_RECORDS)
     board.report("log", Status.OK, "in memory")
+    for name in ("relay", "ingest", "predict"):
+        board.report(name, Status.STARTING)
     epoch = uuid4().hex[:12]
     hub = Hub(ApiLimits().socket_queue_frames, epoch)
     system = System(settings, mode, feed, database, clock, board, memory, LiveState(), hub, clock.wall())
@@ -203,7 +205,8 @@ class _Parts:
         topics = system.topics
         self.system = system
         self.relay = Relay(
-            system.database, system.log, topics, system.state, system.hub, system.clock, system.presenter,
+            system.database, system.log, topics, system.state, system.hub, system.clock,
+            system.board, system.presenter,
             self._analytics,
         )  # fmt: skip
         self.ingest = Ingest(
@@ -388,7 +391,8 @@ def serve(settings: Settings, mode: Mode, address: Address, listener: socket.soc
 
     config = uvicorn.Config(
         create_app(lifespan), ws="websockets-sansio", lifespan="on", log_config=None, access_log=False,
-        timeout_graceful_shutdown=SHUTDOWN_S, server_header=False, ws_max_size=65_536,
+        timeout_graceful_shutdown=SHUTDOWN_S, server_header=False,
+        ws_per_message_deflate=False, ws_max_size=65_536,
     )  # fmt: skip
     uvicorn.Server(config).run(sockets=[listener])
     if refused:

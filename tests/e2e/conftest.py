@@ -9,7 +9,7 @@ from e2e.system import PATIENCE_S, System, eventually
 
 @pytest.fixture(scope="session")
 def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
-    """The demo, forecasting: for tests that leave it as it is."""
+    """The demo, forecasting: for tests that do not disturb each other."""
     with System(tmp_path_factory.mktemp("demo"), DEMO_TICK_S="2") as system:
         assert eventually(lambda: system.get("/api/predictions/latest"), PATIENCE_S)
         yield system

@@ -64,7 +64,7 @@ class Pipeline:
     async def issued(self, at_ms):
         """Wait for the issue of a tick."""
         async with asyncio.timeout(60):
-            while not any(isinstance(m, IssueComplete) and m.issued_ms == at_ms for m in self.messages):
+            while not any(isinstance(m, IssueComplete) and m.issued_ms == at_ms for m in self.messages):  # noqa: ASYNC110
                 await asyncio.sleep(0.02)
 
 
@@ -152,7 +152,7 @@ def test_a_replay_gives_the_same_forecasts_to_the_byte(server, address, tmp_path
     assert len(first) > 100_000
 
 
-def test_a_child_that_dies_is_replaced(address):
+def test_a_child_that_dies_costs_no_forecast_and_is_replaced(address):
     async def go():
         async with running(address, now=LATER) as pipeline:
             for i in range(1, 4):
@@ -162,11 +162,18 @@ def test_a_child_that_dies_is_replaced(address):
             pipeline.predict._child._process.join()
             await pipeline.ingest.submit(tick(4, (60.0, 50.0, 40.0)), replayed(4))
             await pipeline.issued(START + 4 * INTERVAL)
-            return pipeline.predict._child.running, {p.name: p.status for p in pipeline.board.parts}
+            fallen_back = {p.name: p.status for p in pipeline.board.parts}
+            await asyncio.sleep(1.1)
+            await pipeline.ingest.submit(tick(5, (60.0, 50.0, 40.0)), replayed(5))
+            await pipeline.issued(START + 5 * INTERVAL)
+            recovered = {p.name: p.status for p in pipeline.board.parts}
+            async with pipeline.database.read() as reader:
+                times = await forecasts.issue_times(reader, from_ms(0), LATER)
+            return fallen_back, recovered, pipeline.predict.deaths, len(times)
 
-    alive, parts = asyncio.run(go())
-    assert alive
-    assert parts["predict"] is Status.OK
+    fallen_back, recovered, deaths, issues = asyncio.run(go())
+    assert (fallen_back["forecaster"], fallen_back["predict"]) == (Status.DEGRADED, Status.OK)
+    assert (recovered["forecaster"], deaths, issues) == (Status.OK, 1, 5)
 
 
 def test_a_silent_sensor_does_not_hold_a_tick_for_ever(address):

@@ -279,6 +279,8 @@ async def test_a_value_is_echoed_within_bounds():
             for body in (b'{"type": "\\ud800"}', b'{"type": "a", "description": "\\ud800"}', b'{"\\ud800": 1}')
         ]
         deep = await http.post("/api/traffic/readings", json=[[[[[["x" * 9_000]]]]]])
+        many = await http.post("/api/incidents", json={"type": "a"} | {str(key): 1 for key in range(600)})
+    assert len(many.json()["errors"]) == 100
     assert len(long.text) < 1_000
     assert [answer.status_code for answer in (half, *halves)] == [422] * 4
     assert len(deep.text) < 1_000

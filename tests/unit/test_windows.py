@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from roadcast.windows import SUMS, Closer, Totals, group, local_day, row_sums, tick_end, tick_grid, utc_offset_ms
+from roadcast.domain.times import utc_offset_ms
+from roadcast.windows import SUMS, Closer, Totals, group, local_day, row_sums, tick_end, tick_grid
 
 MINUTE = 60_000
 TICK = 5 * MINUTE

@@ -8,11 +8,9 @@ from typing_extensions import TypedDict
 
 from roadcast.domain.units import Units
 from roadcast.live.documents import SPEED_DECIMALS, SpeedUnit, rounded_number, speed_unit
-from roadcast.storage.scores import Score
+from roadcast.storage.scores import SERVED, TENTHS, Score
 
-SERVED = "served"
 NAIVE = ("last_value", "profile")
-BINS = 10
 SHARE_DECIMALS = 4
 
 
@@ -80,7 +78,7 @@ class Errors:
     def bins(self, name: str) -> list[float]:
         """A field of tenths, summed tenth by tenth."""
         lists: list[list[float]] = [getattr(score, name) for score in self.scores]
-        return [float(sum(tenth)) for tenth in zip(*lists, strict=True)] or [0.0] * BINS
+        return [float(sum(tenth)) for tenth in zip(*lists, strict=True)] or [0.0] * TENTHS
 
 
 def accuracy(scores: Iterable[Score], units: Units) -> list[ModelDocument]:
@@ -146,8 +144,8 @@ def _reliability(errors: Errors) -> list[ReliabilityDocument]:
     columns = zip(errors.bins("confidence_n"), errors.bins("confidence_sum"), errors.bins("within_n"), strict=True)
     return [
         {
-            "confidence_from": tenth / BINS,
-            "confidence_to": (tenth + 1) / BINS,
+            "confidence_from": tenth / TENTHS,
+            "confidence_to": (tenth + 1) / TENTHS,
             "count": int(n),
             "mean_confidence": rounded_number(confidence / n, SHARE_DECIMALS) if n else None,
             "within_tolerance": rounded_number(within / n, SHARE_DECIMALS) if n else None,

@@ -18,6 +18,8 @@ from roadcast.live.documents import encode
 MEDIA_TYPE = "application/problem+json"
 LONGEST_VALUE = 200
 """Characters of a value that are echoed."""
+MOST_ERRORS = 100
+"""Fields that one problem names."""
 
 log = structlog.get_logger()
 
@@ -109,7 +111,7 @@ async def _invalid_request(request: Request, error: Exception) -> Response:
     details = error.errors()
     if any(detail["type"] == "json_invalid" for detail in details):
         return problem(request, HTTPStatus.BAD_REQUEST, "The body is not JSON.")
-    errors = [_validation_error(detail) for detail in details]
+    errors = [_validation_error(detail) for detail in details[:MOST_ERRORS]]
     named = "; ".join(f"{item['field']}: {item['reason']}" for item in errors)
     return problem(request, HTTPStatus.UNPROCESSABLE_ENTITY, named, errors)
 

@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from roadcast.forecasting.calendar import DAY_MS
+from roadcast.domain.times import DAY_MS
 from roadcast.forecasting.error_history import ErrorHistory, stratify
 from roadcast.forecasting.forecaster import Fitted, Forecaster
 from roadcast.forecasting.graph import Graph

@@ -7,10 +7,9 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from roadcast.domain.times import from_ms
+from roadcast.domain.times import DAY_MS, from_ms
 from roadcast.forecasting.autoregression import GraphAutoregression
 from roadcast.forecasting.backtest import backtest, medians
-from roadcast.forecasting.calendar import DAY_MS
 from roadcast.forecasting.error_history import MEDIAN, ErrorHistory, Strata, stratify
 from roadcast.forecasting.forecaster import Fitted, Forecaster
 from roadcast.forecasting.graph import Graph

@@ -5,7 +5,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from roadcast.forecasting.calendar import DAY_MS, DAY_TYPES, Calendar, day_type
+from roadcast.domain.times import DAY_MS
+from roadcast.forecasting.calendar import DAY_TYPES, Calendar, day_type
 from roadcast.forecasting.history import History
 
 SMOOTHING_MS = 900_000

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from typing_extensions import TypedDict
 
 from roadcast.domain.sensor import Sensor
-from roadcast.domain.times import from_ms, to_ms
+from roadcast.domain.times import DAY_MS, HOUR_MS, from_ms, to_ms, utc_offset_ms
 from roadcast.domain.units import Units
 from roadcast.flow.congestion import CONGESTED_BELOW, SCHEME, CongestionLevel, level
 from roadcast.flow.trend import CONFIDENCE, trend
@@ -31,7 +31,7 @@ from roadcast.live.documents import (
 from roadcast.storage import readings, rollups
 from roadcast.storage.engine import Reader
 from roadcast.storage.readings import Rows
-from roadcast.windows import DAY_MS, HOUR_MS, SUMS, Totals, group, local_day, row_sums, utc_offset_ms
+from roadcast.windows import SUMS, Totals, group, local_day, row_sums
 
 _THURSDAY = 3
 """The weekday of the first day of 1970, from Monday 0."""

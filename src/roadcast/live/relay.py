@@ -15,6 +15,7 @@ from roadcast.errors import Unavailable
 from roadcast.live.documents import Presenter, alert_document
 from roadcast.live.hub import Channel, Hub
 from roadcast.live.state import LiveState
+from roadcast.services import Board, Status
 from roadcast.storage import forecasts, readings, sensors
 from roadcast.storage.engine import Database
 from roadcast.storage.forecasts import IssuedRows
@@ -55,6 +56,7 @@ class Relay:
         state: LiveState,
         hub: Hub,
         clock: FeedClock,
+        board: Board,
         presenter: Presenter,
         analytics: Callable[[], Awaitable[Mapping[str, object]]],
     ) -> None:
@@ -64,6 +66,7 @@ class Relay:
         self._state = state
         self._hub = hub
         self._clock = clock
+        self._board = board
         self._presenter = presenter
         self._analytics = analytics
         self._seen = -1
@@ -74,7 +77,9 @@ class Relay:
         """Follow, for ever."""
         names = (self._topics.aggregates, self._topics.predictions, self._topics.alerts)
         async with self._log.tail(names[0]) as a, self._log.tail(names[1]) as p, self._log.tail(names[2]) as r:
+            self._board.report("relay", Status.STARTING, "reading the newest state")
             await self.reload()
+            self._board.report("relay", Status.OK)
             async with asyncio.TaskGroup() as group:
                 group.create_task(self._follow(a, self._on_aggregates))
                 group.create_task(self._follow(p, self._on_predictions))
@@ -119,7 +124,7 @@ class Relay:
         if stored:
             await self._observe(stored)
         closed = [message for message in messages if isinstance(message, TickClosed)]
-        if closed and self._hub.subscribers(Channel.ANALYTICS):
+        if closed:
             await self._publish_analytics(closed[-1])
 
     async def _observe(self, stored: Sequence[ReadingStored]) -> None:
@@ -134,12 +139,18 @@ class Relay:
             self._hub.skip(Channel.TRAFFIC_DATA)
 
     async def _publish_analytics(self, closed: TickClosed) -> None:
-        try:
-            document = await self._analytics()
-        except Unavailable as error:
-            log.warning("analytics_not_published", reason=error.message)
+        document = await self._computed() if self._hub.subscribers(Channel.ANALYTICS) else None
+        if document is None:
+            self._hub.skip(Channel.ANALYTICS)
         else:
             self._hub.publish(Channel.ANALYTICS, from_ms(closed.tick_end_ms), document)
+
+    async def _computed(self) -> Mapping[str, object] | None:
+        try:
+            return await self._analytics()
+        except Unavailable as error:
+            log.warning("analytics_not_published", reason=error.message)
+            return None
 
     async def _on_predictions(self, messages: Sequence[Message]) -> None:
         for message in messages:

@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 
 from roadcast.domain.clock import Feed, FeedClock
 from roadcast.domain.reading import VARIABLES, Account, ReadingBatch, Source, merge
-from roadcast.domain.times import from_ms, to_ms
-from roadcast.errors import Conflict, Unavailable
+from roadcast.domain.times import from_ms, rfc3339, to_ms
+from roadcast.errors import Conflict, FieldError, InvalidInput, Unavailable
 from roadcast.pipeline.checks import Checked, check
 from roadcast.pipeline.recorder import Recorded, Recorder, learn_references
 from roadcast.services import Board, Status
@@ -105,6 +105,12 @@ class Ingest:
             )
         if self._board.is_down("database"):
             raise Unavailable("The database does not answer, so that nothing can be stored.", retry_after_s=5)
+        furthest_ms = to_ms(self._clock.wall()) + self._config.max_future_s * 1000
+        if source.through_ms is not None and source.through_ms > furthest_ms:
+            raise InvalidInput(
+                "The feed cannot have sent what is still to come.",
+                (FieldError("through", rfc3339(from_ms(source.through_ms)), "expected a time that has passed"),),
+            )
         if self._queue and self._waiting + len(batch) > self._config.queue_readings:
             raise Unavailable(f"{self._waiting} readings wait to be stored.", retry_after_s=1)
         job = _Job(batch, source, asyncio.get_running_loop().create_future())

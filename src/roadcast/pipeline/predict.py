@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from roadcast.domain.clock import FeedClock
 from roadcast.domain.reading import VARIABLES
 from roadcast.domain.sensor import Link, Sensor
-from roadcast.domain.times import from_ms, to_ms
+from roadcast.domain.times import DAY_MS, from_ms, to_ms
 from roadcast.domain.units import TOLERANCE_SHARE
 from roadcast.errors import Unavailable
 from roadcast.forecasting.engine import Engine, Issue
@@ -105,6 +105,7 @@ class Predict:
         self._fitted_day: int | None = None
         self._retry_at_s = 0.0
         self._failures = 0
+        self._source = clock.name
         self._issued_ms: int | None = None
         self.issuing_ms: int | None = None
         self._turn = asyncio.Lock()
@@ -137,6 +138,7 @@ class Predict:
         async with self._turn:
             self._fitted_day = None
             self._window = _Window(self._config.interval_ms)
+            self._source = self._clock.name
             newest_ms = await self._newest_tick()
             if newest_ms is not None:
                 for at_ms in await self._missed(newest_ms):
@@ -174,14 +176,22 @@ class Predict:
 
     async def _follow(self, batch: Sequence[Record]) -> None:
         for record in batch:
-            match decode(record.value):
+            match message := decode(record.value):
                 case ReadingStored(at_ms=at_ms):
                     self._window.touch(at_ms)
-                case TickClosed(tick_end_ms=at_ms):
-                    async with self._turn:
-                        await self._issue(at_ms)
+                case TickClosed():
+                    await self._on_tick(message)
                 case _:
                     pass
+
+    async def _on_tick(self, tick: TickClosed) -> None:
+        """Issue, unless a reload has issued for that tick already. Another source may begin earlier."""
+        async with self._turn:
+            known = tick.source == self._source and self._issued_ms is not None
+            if known and tick.tick_end_ms <= (self._issued_ms or 0):
+                return
+            self._source = tick.source
+            await self._issue(tick.tick_end_ms)
 
     async def _issue(self, at_ms: int) -> None:
         """Forecast from the state of the network at the tick that ends at `at_ms`; store and publish."""
@@ -232,7 +242,7 @@ class Predict:
         async with self._database.read() as reader:
             self._network = _Network(await sensors.every(reader), await sensors.links(reader))
             span = await readings.span(reader)
-            most = min(FIT_DAYS * readings.DAY_MS // interval_ms, FIT_CELLS // max(self._network.size, 1))
+            most = min(FIT_DAYS * DAY_MS // interval_ms, FIT_CELLS // max(self._network.size, 1))
             ticks = 0 if span is None else min((at_ms - span[0]) // interval_ms + 1, most)
             rows = await readings.between(reader, at_ms - ticks * interval_ms, at_ms)
         grid = await asyncio.to_thread(

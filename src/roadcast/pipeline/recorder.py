@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from roadcast.domain.reading import OCCUPANCY, SPEED, ReadingBatch
-from roadcast.domain.times import EPOCH
+from roadcast.domain.times import DAY_MS, EPOCH
 from roadcast.flow.congestion import CONGESTED_BELOW, reference_speed
 from roadcast.storage import readings, rollups, sensors
 from roadcast.storage.engine import Reader, Writer
@@ -95,8 +95,8 @@ async def rebuild_rollups(writer: Writer, recorder: Recorder) -> None:
     if span is None:
         return
     nothing = await readings.between(writer, 0, 0)
-    for start in range(span[0] - recorder.interval_ms, span[1], readings.DAY_MS):
-        day = await readings.between(writer, start, min(start + readings.DAY_MS, span[1]))
+    for start in range(span[0] - recorder.interval_ms, span[1], DAY_MS):
+        day = await readings.between(writer, start, min(start + DAY_MS, span[1]))
         await recorder.roll_up(writer, day, nothing)
 
 
@@ -109,7 +109,7 @@ async def learn_references(writer: Writer, recorder: Recorder, until_ms: int) ->
     lacking = [number for number, sensor in (await sensors.every(writer)).items() if sensor.reference_speed is None]
     if not lacking:
         return 0
-    rows = await readings.between(writer, until_ms - REFERENCE_DAYS * readings.DAY_MS, until_ms)
+    rows = await readings.between(writer, until_ms - REFERENCE_DAYS * DAY_MS, until_ms)
     if not len(rows):
         return 0
     ticks = (until_ms - int(rows.ts_ms[0])) // recorder.interval_ms + 1

@@ -17,13 +17,11 @@ from roadcast.storage import forecasts, marks, readings, scores, sensors
 from roadcast.storage.engine import Database
 from roadcast.storage.forecasts import Issues
 from roadcast.storage.readings import Rows
-from roadcast.storage.scores import TENTHS, Score
+from roadcast.storage.scores import SERVED, TENTHS, Score
 from roadcast.streaming.log import Log
 from roadcast.streaming.messages import IssueComplete, decode
 from roadcast.windows import local_day, tick_grid
 
-SERVED = "served"
-"""The name under which the published forecast is scored, beside every forecaster's own."""
 JAM_BELOW = 0.5
 """A target counts as jam when its speed is under this share of the reference speed."""
 MAPE_FLOOR_MPH = 5.0

@@ -9,12 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from roadcast.domain.reading import VARIABLES
-from roadcast.domain.times import from_ms, to_ms
+from roadcast.domain.times import DAY_MS, from_ms, to_ms
 from roadcast.storage.copy import copy_in, copy_out, integers, reals, timestamps
 from roadcast.storage.engine import Reader, Writer
 from roadcast.storage.partitions import Partitions
 
-DAY_MS = 86_400_000
 _KEY = [("ts", "timestamptz"), ("sensor_no", "int4")]
 _VALUES = [(name, "float4") for name in VARIABLES]
 _SELECT_VALUES = ", ".join(f"coalesce({name}, 'NaN') AS {name}" for name in VARIABLES)

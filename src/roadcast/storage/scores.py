@@ -6,6 +6,8 @@ from datetime import date
 
 from roadcast.storage.engine import Reader, Writer
 
+SERVED = "served"
+"""The name under which the published forecast is scored, beside every forecaster's own."""
 TENTHS = 10
 """Into how many bins the reliability of `confidence` is counted."""
 

@@ -1,0 +1,138 @@
+"""A real week of Los Angeles: imported into an empty store, and its first day replayed into running systems."""
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from e2e.system import System, free_port, roadcast
+
+SENSORS, DAY, WEEK = 207, 288, 2016
+ZONE = "America/Los_Angeles"
+
+
+@pytest.fixture
+def week(data: Path) -> Path:
+    return data / "los_loop.npz"
+
+
+@pytest.fixture
+def day(week: Path, tmp_path: Path) -> Path:
+    """The week's first day, as a file of the same format."""
+    arrays = dict(np.load(week))
+    arrays["speed"] = arrays["speed"][:DAY]
+    path = tmp_path / "day.npz"
+    np.savez(path, **arrays)
+    return path
+
+
+@pytest.fixture
+def rows(tmp_path: Path) -> Path:
+    """A CSV with a speed that is none and a time that is none."""
+    path = tmp_path / "rows.csv"
+    good = [f"S{i % 3},2024-01-15T10:{i // 3:02}:00Z,{50 + i}\n" for i in range(30)]
+    good[4] = "S1,2024-01-15T10:01:00Z,-3\n"
+    good[7] = "S1,2024-13-15T10:02:00Z,50\n"
+    path.write_text("sensor_id,timestamp,speed\n" + "".join(good))
+    return path
+
+
+@pytest.fixture
+def replayed(tmp_path: Path) -> Iterator[System]:
+    with System(tmp_path, FEED="none", TIMEZONE=ZONE) as system:
+        yield system
+
+
+def account(said: str) -> list[int]:
+    """Sent, accepted, duplicate, rejected, as the command tells them in one line."""
+    found = re.search(r"(\d+) sent = (\d+) accepted \+ (\d+) duplicate \+ (\d+) rejected", said)
+    assert found, said
+    return [int(number) for number in found.groups()]
+
+
+def bad_rows(said: str) -> list[str]:
+    return [line for line in said.splitlines() if line.startswith("row ")]
+
+
+def measured(path: Path) -> int:
+    """Readings in a file of this source, which writes 0 for missing."""
+    return int(np.count_nonzero(np.load(path)["speed"]))
+
+
+def test_an_imported_week_is_there_when_the_server_starts(week: Path, tmp_path: Path) -> None:
+    settings = {
+        "PYTHONPATH": str(Path(__file__).parents[2] / "src"),
+        "PATH": "/usr/bin:/bin",
+        "DATA_DIR": str(tmp_path / "var"),
+        "TIMEZONE": ZONE,
+        "API_PORT": str(free_port()),
+    }
+    done = roadcast(settings, tmp_path, "import", week)
+    assert done.returncode == 0, done.stderr
+    known = measured(week)
+    assert done.stdout.splitlines()[-1] == (
+        f"los_loop.npz: {known} read, {known} accepted, 0 duplicate, 0 rejected; "
+        f"{SENSORS * WEEK - known} missing; {SENSORS} sensors"
+    )
+    with System(tmp_path, TIMEZONE=ZONE) as system:
+        assert system.get("/api/traffic/statistics", hours=168)["total_readings"] == known
+        assert len(system.get("/api/sensors", limit=1000)) == SENSORS
+        newest = system.get("/api/traffic/current", limit=1000)
+        assert {reading["timestamp"] for reading in newest} == {"2012-03-08T07:55:00Z"}
+        feed = system.get("/health")["feed"]
+        assert (feed["mode"], feed["simulated"]) == ("replayed", False)
+
+
+def test_a_replayed_day_is_accounted_for_and_repeats_its_forecasts(day: Path, tmp_path: Path) -> None:
+    said: list[bytes] = []
+    for name in ("first", "second"):
+        (tmp_path / name).mkdir()
+        with System(tmp_path / name, FEED="none", TIMEZONE=ZONE) as system:
+            done = system.command("replay", day, "--speed", "0", "--url", f"http://127.0.0.1:{system.port}")
+            assert done.returncode == 0, done.stderr
+            sent, accepted, duplicate, rejected = account(done.stdout)
+            assert [sent, accepted + duplicate + rejected] == [measured(day)] * 2
+            assert accepted == measured(day) == system.get("/api/traffic/statistics", hours=24)["total_readings"]
+            latest = system.client.get("/api/predictions/latest", params={"limit": 1000})
+            assert {forecast["issued_at"] for forecast in latest.json()} == {"2012-03-02T07:55:00Z"}
+            said.append(latest.content)
+    assert said[0] == said[1]
+
+
+def test_a_replay_is_known_the_second_time(rows: Path, replayed: System) -> None:
+    url = f"http://127.0.0.1:{replayed.port}"
+    first, second = (replayed.command("replay", rows, "--speed", "0", "--url", url) for _ in range(2))
+    assert account(first.stdout) == [28, 28, 0, 0]
+    assert account(second.stdout) == [28, 0, 28, 0]
+    for done in (first, second):
+        assert "; 2 of the file were not sent" in done.stdout
+        assert "no forecast" not in done.stdout
+        assert len(bad_rows(done.stderr)) == 2
+
+
+def test_bad_rows_are_reported_one_line_each_and_counted(rows: Path, replayed: System) -> None:
+    done = replayed.command("import", rows)
+    assert done.returncode == 0
+    assert "30 read, 28 accepted, 0 duplicate, 2 rejected" in done.stdout
+    first, second = bad_rows(done.stderr)
+    assert first.startswith("row 5: speed=")
+    assert second.startswith("row 8: timestamp='2024-13-15T10:02:00Z': ")
+
+
+def test_strict_stops_at_the_first_bad_row(rows: Path, replayed: System) -> None:
+    done = replayed.command("import", rows, "--strict")
+    assert done.returncode == 1
+    [line] = [line for line in done.stderr.splitlines() if line.startswith("roadcast: ")]
+    assert "row 5: speed=" in line
+    assert replayed.get("/api/traffic/current") == []
+
+
+def test_nothing_real_joins_the_demo(rows: Path, demo: System) -> None:
+    url = f"http://127.0.0.1:{demo.port}"
+    for arguments in (("import", rows), ("replay", rows, "--url", url)):
+        done = demo.command(*arguments)
+        assert done.returncode == 1
+        assert done.stderr.startswith("roadcast: ")
+        assert done.stderr.count("\n") == 1
+        assert "FEED=none" in done.stderr
