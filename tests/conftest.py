@@ -4,8 +4,7 @@ import asyncio
 import os
 import shutil
 import tempfile
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,7 +12,7 @@ import psycopg
 import pytest
 
 from roadcast.embedded.postgres import running
-from roadcast.storage.engine import Address, Database
+from roadcast.storage.engine import Address
 from roadcast.storage.migrate import migrate
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -55,16 +54,6 @@ def conninfo(address: Address) -> str:
     return psycopg.conninfo.make_conninfo(
         host=address.host, port=address.port, user=address.user, password=address.password, dbname=address.database
     )
-
-
-@asynccontextmanager
-async def connected(address: Address) -> AsyncIterator[Database]:
-    """A pool that is closed at the end."""
-    database = Database.connect(address, pool_size=3, max_overflow=3, timeout_s=5, query_timeout_s=30)
-    try:
-        yield database
-    finally:
-        await database.close()
 
 
 @pytest.fixture

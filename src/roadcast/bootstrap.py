@@ -129,7 +129,8 @@ def _deploy(options: argparse.Namespace) -> int:
     in_venv = options.install_deps or (only_health and _is_installed(RUNTIME))
     if not in_venv:
         _check_dependencies()
-    command = ["health"] if only_health else ["serve", "--config", options.config or "development"]
+    command = ["--verbose"] if options.verbose else []
+    command += ["health"] if only_health else ["serve", "--config", options.config or "development"]
     if options.health_check and not only_health:
         command.append("--health-check")
     return _become(str(PYTHON) if in_venv else sys.executable, ["-m", "roadcast", *command])
@@ -159,7 +160,9 @@ def _become(python: str, arguments: List[str]) -> int:
 
 
 def _check_python() -> None:
-    found = re.search(r'requires-python = ">=3\.(\d+),<3\.(\d+)"', (ROOT / "pyproject.toml").read_text())
+    found = re.search(
+        r'requires-python = ">=3\.(\d+),<3\.(\d+)"', (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+    )
     if os.name != "posix" or found is None:
         raise Refusal("needs Linux or macOS; on Windows run it in WSL.")
     oldest, bound = int(found.group(1)), int(found.group(2))
@@ -193,7 +196,7 @@ def _missing() -> List[str]:
             return True
         return False
 
-    wanted = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["dependencies"]
+    wanted = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["dependencies"]
     names = [re.split(r"[\[<>=~! ;]", requirement, maxsplit=1)[0] for requirement in wanted]
     return [name for name in names if is_missing(name)]
 
@@ -269,14 +272,14 @@ def _serves() -> bool:
 
 def _read_stamp() -> Dict[str, Any]:
     try:
-        return dict(json.loads(STAMP.read_text()))
+        return dict(json.loads(STAMP.read_text(encoding="utf-8")))
     except (OSError, ValueError):
         return {}
 
 
 def _write_stamp(stamp: Dict[str, Any]) -> None:
     new = STAMP.with_suffix(".new")
-    new.write_text(json.dumps(stamp))
+    new.write_text(json.dumps(stamp), encoding="utf-8")
     new.replace(STAMP)
 
 
@@ -313,7 +316,7 @@ def _clear_venv() -> None:
 
 
 def _install_list(requirements: str, verbose: bool, lock: int) -> None:
-    count = len(re.findall(r"(?m)^[\w.-]+(\[.*\])?==", (ROOT / requirements).read_text()))
+    count = len(re.findall(r"(?m)^[\w.-]+(\[.*\])?==", (ROOT / requirements).read_text(encoding="utf-8")))
     _say(f"Installing up to {count} packages into .venv, which takes a minute or two.")
     _pip(["--require-hashes", "--only-binary", ":all:", "-r", requirements], verbose, lock)
     _pip(["--no-deps", "--no-build-isolation", "--no-index", "-e", "."], verbose, lock)

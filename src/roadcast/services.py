@@ -1,7 +1,8 @@
 """Services and the board on which each says how it is.
 
-A service is a named coroutine that runs until it is cancelled. One that ends by itself ends its process:
-`run` raises what it raised, and whoever supervises the process restarts it.
+A service is a named coroutine that runs until it is cancelled. One that finds a part away, such as the database,
+begins again until it is back. One that ends otherwise ends its process: `run` raises what it raised, and whoever
+supervises the process restarts it.
 """
 
 import asyncio
@@ -9,6 +10,15 @@ from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
+
+import structlog
+
+from roadcast.errors import Unavailable
+
+PAUSE_S = 1.0
+"""How long a service waits before it begins again."""
+
+log = structlog.get_logger()
 
 
 class Status(StrEnum):
@@ -93,5 +103,11 @@ async def run(services: Iterable[Service]) -> None:
 
 
 async def _endless(service: Service) -> None:
-    await service.run()
-    raise RuntimeError(f"service {service.name} ended")
+    while True:
+        try:
+            await service.run()
+        except Unavailable as error:
+            log.warning("service_waits", service=service.name, reason=error.message)
+            await asyncio.sleep(PAUSE_S)
+        else:
+            raise RuntimeError(f"service {service.name} ended")

@@ -32,7 +32,8 @@ from roadcast.errors import StartError
 from roadcast.settings import Mode, Settings
 
 EX_CONFIG = 78
-"""A worker that ends with this has said why, and starting it again would not help."""
+"""A worker that ends with this has said why. Of the first one that ends it all: starting it again would not help.
+Later the cause may pass: a database that is away, a mistake in code or .env that is being corrected."""
 STOP_PATIENCE_S = 10.0
 """A worker that was asked to end is killed after this."""
 ORPHAN_PATIENCE_S = 5.0
@@ -117,7 +118,7 @@ class _Supervisor:
             if self._database is not None:
                 self._database.start()
             while not signals.asked:
-                if self._worker.exit_code() == EX_CONFIG:
+                if self._worker.is_first and self._worker.exit_code() == EX_CONFIG:
                     return 1
                 self._tend()
                 signals.wait()
@@ -171,9 +172,11 @@ class _Worker:
         self._inherited = inherited
         self._process: subprocess.Popen[bytes] | None = None
         self.is_told = False
+        self.is_first = True
 
     def start(self) -> None:
         """Start it; it loads its code and waits to be told."""
+        self.is_first = self._process is None
         self._process = subprocess.Popen(
             self._command, stdin=subprocess.PIPE, bufsize=0, pass_fds=self._inherited, process_group=0
         )
@@ -285,7 +288,7 @@ def _listen(host: str, port: int) -> socket.socket:
                 remedy=f"Stop the program that has it, or set another: API_PORT={port + 1}",
             ) from error
         raise StartError(
-            f"Cannot listen on API_HOST={host}, API_PORT={port}: {os.strerror(error.errno or 0)}.",
+            f"Cannot listen on API_HOST={host}, API_PORT={port}: {error.strerror}.",
             remedy="Set API_HOST to an address of this machine and API_PORT to a port that you may open.",
         ) from error
 

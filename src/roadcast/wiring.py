@@ -5,27 +5,30 @@ import os
 import signal
 import socket
 from collections.abc import AsyncGenerator, Mapping, Sequence
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from datetime import datetime
+from types import FrameType
 from uuid import UUID, uuid4
 
 import structlog
 import uvicorn
+import uvloop
 
 from roadcast import telemetry
 from roadcast.api.app import create_app
 from roadcast.api.context import ApiContext, ApiLimits, Request
+from roadcast.api.deps import analyst
 from roadcast.domain.clock import Feed, FeedClock
 from roadcast.domain.sensor import Link, Sensor
 from roadcast.errors import NotFound, RoadcastError, StartError, Unavailable
-from roadcast.live.analytics import Analyst
 from roadcast.live.documents import Presenter, status_document
 from roadcast.live.hub import Channel, Hub
 from roadcast.live.relay import Relay, Topics
 from roadcast.live.state import LiveState
 from roadcast.pipeline.detect import Detect
 from roadcast.pipeline.forecaster import EngineConfig
+from roadcast.pipeline.housekeeping import Housekeeping, Retention
 from roadcast.pipeline.importing import CHANNEL, describe_network
 from roadcast.pipeline.incidents import Alerts, IncidentDesk
 from roadcast.pipeline.ingest import Ingest, IngestConfig
@@ -184,6 +187,8 @@ async def running(settings: Settings, mode: Mode, address: Address, fail: "Failu
     system = System(settings, mode, feed, database, clock, board, memory, LiveState(), hub, clock.wall())
     if feed == "demo":
         log.warning("simulated_feed", detail="the demo's corridor is simulated: nothing that it reports is real")
+    if settings.api_workers > 1:
+        log.info("one_worker", detail=f"API_WORKERS={settings.api_workers} is a ceiling: the log in memory runs one")
     parts = _Parts(system)
     task = asyncio.create_task(run(parts.services()), name="services")
     task.add_done_callback(fail.of)
@@ -221,6 +226,7 @@ class _Parts:
                 queue_readings=settings.ingest_queue_readings,
                 register_unknown=settings.unknown_sensors == "register",
                 pinned_to=DEMO if system.feed == "demo" else None,
+                retention_days=settings.retention_days,
             ),
             self.relay.caught_up,
         )  # fmt: skip
@@ -242,6 +248,14 @@ class _Parts:
         self.detect = Detect(
             system.database, system.clock, system.board, self.alerts, settings.stale_after_s, self._announce
         )
+        self.housekeeping = Housekeeping(
+            system.database,
+            system.clock,
+            system.board,
+            Retention(settings.retention_days, settings.forecast_retention_days),
+            readings=self.ingest.partitions,
+            forecasts=self.predict.partitions,
+        )
         self.demo_loaded = asyncio.Event()
         self.context = self._context()
 
@@ -254,6 +268,7 @@ class _Parts:
             Service("score", Role.SCORE, self.scorer.run),
             Service("detect", Role.DETECT, self.detect.run),
             Service("changes", Role.API, self._follow_changes),
+            Service("housekeeping", Role.INGEST, self.housekeeping.run),
         ]
         if self.system.feed == "demo":
             services.append(Service("demo", Role.INGEST, self._demo))
@@ -276,6 +291,7 @@ class _Parts:
             timezone=settings.timezone,
             interval_s=settings.interval_s,
             horizon_minutes=settings.horizon_minutes,
+            max_future_s=settings.max_future_s,
             stale_after_s=settings.stale_after_s,
             cors_origins=tuple(settings.cors_origins),
             limits=ApiLimits(max_body_bytes=settings.max_body_bytes),
@@ -284,11 +300,9 @@ class _Parts:
 
     async def _analytics(self) -> Mapping[str, object]:
         """What `analytics_update` carries: the last day's congestion and the last week's patterns."""
-        system = self.system
-        settings = system.settings
-        async with system.database.read() as reader:
-            analyst = Analyst(reader, system.clock.now(), settings.timezone, settings.units, None)
-            return {"congestion": await analyst.congestion(24), "patterns": await analyst.patterns(7)}
+        async with self.system.database.read() as reader:
+            look = analyst(self.context, reader)
+            return {"congestion": await look.congestion(24), "patterns": await look.patterns(7)}
 
     def _announce(self) -> None:
         """Tell the sockets that the board has changed."""
@@ -377,24 +391,24 @@ def serve(settings: Settings, mode: Mode, address: Address, listener: socket.soc
     problem = telemetry.set_up(settings.log_level, settings.log_format, settings.log_file)
     if problem:
         log.warning("log_file", detail=problem)
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        return runner.run(_serve(settings, mode, address, listener))
+
+
+async def _serve(settings: Settings, mode: Mode, address: Address, listener: socket.socket) -> int:
+    """Start the parts, then the server: an error of theirs at the start is ours to report, and not the server's."""
     failure = Failure()
-    refused: list[RoadcastError] = []
-
-    @asynccontextmanager
-    async def lifespan() -> AsyncGenerator[ApiContext]:
-        try:
-            async with running(settings, mode, address, failure) as context:
-                yield context
-        except RoadcastError as error:
-            refused.append(error)
-            raise
-
-    config = uvicorn.Config(
-        create_app(lifespan), ws="websockets-sansio", lifespan="on", log_config=None, access_log=False,
-        timeout_graceful_shutdown=SHUTDOWN_S, server_header=False,
-        ws_per_message_deflate=False, ws_max_size=65_536,
-    )  # fmt: skip
-    uvicorn.Server(config).run(sockets=[listener])
-    if refused:
-        raise refused[0]
+    async with running(settings, mode, address, failure) as context:
+        config = uvicorn.Config(
+            create_app(lambda: nullcontext(context)), ws="websockets-sansio", lifespan="on", log_config=None,
+            access_log=False, timeout_graceful_shutdown=SHUTDOWN_S, server_header=False,
+            ws_per_message_deflate=False, ws_max_size=65_536,
+        )  # fmt: skip
+        for signum in (signal.SIGTERM, signal.SIGINT):  # the server raises again what ended it; the parts end first
+            signal.signal(signum, _hear)
+        await uvicorn.Server(config).serve(sockets=[listener])
     return 1 if failure.happened else 0
+
+
+def _hear(_signum: int, _frame: FrameType | None) -> None:
+    """All is said: the server has ended because of it."""

@@ -11,7 +11,7 @@ from zoneinfo import ZoneInfo
 import httpx
 import numpy as np
 import pytest
-from conftest import connected
+from integration.databases import connected
 
 from roadcast.api.app import create_app
 from roadcast.api.context import ApiContext, ApiLimits, Request
@@ -109,6 +109,7 @@ def make_context(database: Database, state: LiveState) -> ApiContext:
         timezone=ZONE.key,
         interval_s=300,
         horizon_minutes=60,
+        max_future_s=300,
         stale_after_s=900,
         cors_origins=(),
         limits=ApiLimits(),
@@ -183,6 +184,52 @@ def test_statistics_are_those_of_the_readings(address, sensor: str | None, hours
         assert (found["time_window_hours"], found["weighting"]) == (hours, "volume")
 
     with_history(address, look)
+
+
+def half_minutes(until: datetime) -> tuple[ReadingBatch, Rows]:
+    """Two hours of readings every 30 s at A and B, the slowest and the fastest of them the oldest."""
+    at = to_ms(until) - 30_000 * np.arange(240)[::-1]
+    speed = np.array([90, 5, *range(20, 80), *range(20, 80), *range(20, 80), *range(20, 78)], np.float32)
+    values = np.stack(
+        [speed, np.full_like(speed, 10), np.full_like(speed, np.nan), np.full_like(speed, np.nan)], axis=1
+    )
+    batch = ReadingBatch(("A", "B"), np.tile(np.arange(2, dtype=np.int32), 240), np.repeat(at, 2), values.repeat(2, 0))
+    return batch, [
+        (from_ms(ms), who, v, 10.0) for ms, v in zip(at.tolist(), speed.tolist(), strict=True) for who in "AB"
+    ]
+
+
+@pytest.mark.parametrize("ahead_s", [-150, 0, 97, 300])
+@pytest.mark.parametrize("hours", [1, 2])
+def test_what_was_accepted_counts_at_once(address, ahead_s: int, hours: int):
+    """Also in the window that is still running, and from a detector whose clock is ahead of ours."""
+
+    async def go() -> None:
+        now = NOW + timedelta(seconds=101)
+        batch, rows = half_minutes(now + timedelta(seconds=ahead_s))
+        async with connected(address) as database:
+            context = replace(make_context(database, await load(database, batch)), clock=FeedClock(wall=lambda: now))
+            expected = [row for row in rows if row[0] > now - timedelta(hours=hours)]
+            async with client(context) as http:
+                for sensor in ("", "&sensor_id=A"):
+                    own = [row for row in expected if not sensor or row[1] == "A"]
+                    found = (await http.get(f"/api/traffic/statistics?hours={hours}{sensor}")).json()
+                    assert (found["total_readings"], found["min_speed"], found["max_speed"]) == (
+                        len(own), min(row[2] for row in own), max(row[2] for row in own),
+                    )  # fmt: skip
+                    past = await http.get(f"/api/traffic/historical?hours={hours}&limit=1000{sensor}")
+                    assert len(past.json()) == len(own)
+                    newest = (await http.get(f"/api/analytics/congestion?hours={hours}{sensor}")).json()["data_points"][
+                        -1
+                    ]
+                    hour = datetime.fromisoformat(newest["timestamp"])
+                    assert newest["reading_count"] == sum(row[0] > hour for row in own)
+                    for analysis in ("patterns", "trends"):
+                        points = (await http.get(f"/api/analytics/{analysis}?days=1{sensor}")).json()["data_points"]
+                        counted = sum(point["reading_count"] for point in points if point.get("type") != "daily")
+                        assert counted == len([row for row in rows if not sensor or row[1] == "A"])
+
+    asyncio.run(go())
 
 
 @pytest.mark.parametrize("sensor", [None, "A"])

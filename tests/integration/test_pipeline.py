@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 
 import numpy as np
 import pytest
-from conftest import connected
+from integration.databases import connected
 
 from roadcast.domain.clock import FeedClock
 from roadcast.domain.reading import ReadingBatch, Source

@@ -5,9 +5,9 @@ from datetime import UTC, datetime
 
 import numpy as np
 import pytest
-from conftest import connected
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from integration.databases import connected
 
 from roadcast.domain.reading import ReadingBatch
 from roadcast.domain.times import from_ms, to_ms

@@ -129,6 +129,7 @@ def make_context(**changes: object) -> ApiContext:
         timezone="America/Chicago",
         interval_s=300,
         horizon_minutes=60,
+        max_future_s=300,
         stale_after_s=900,
         cors_origins=("http://localhost:3000",),
         limits=ApiLimits(max_body_bytes=10_000),

@@ -286,6 +286,14 @@ async def test_a_value_is_echoed_within_bounds():
     assert len(deep.text) < 1_000
 
 
+async def test_a_head_is_answered_as_its_get():
+    async with client(make_context()) as http:
+        for path in ("/health", "/api/sensors", "/docs", "/nope"):
+            asked, got = await http.head(path), await http.get(path)
+            assert asked.status_code == got.status_code
+            assert asked.headers["content-type"] == got.headers["content-type"]
+
+
 async def test_browsers_of_allowed_sites_may_ask_and_see_the_headers():
     async with client(make_context()) as http:
         answer = await http.get("/api/sensors", headers={"origin": "http://localhost:3000"})

@@ -1,10 +1,14 @@
 import asyncio
+import gc
+import itertools
 import json
-from datetime import UTC, datetime
+import sys
+from datetime import UTC, datetime, timedelta
+from functools import partial
 
 import pytest
 
-from roadcast.live.hub import KEPT_FRAMES, KEPT_ITEMS, Channel, Hub, Outbox, Position
+from roadcast.live.hub import KEPT_FRAMES, KEPT_ITEMS, Channel, Hub, Later, Outbox, Position
 
 AT = datetime(2024, 1, 15, 10, 30, tzinfo=UTC)
 TRAFFIC = Channel.TRAFFIC_DATA
@@ -97,6 +101,45 @@ async def test_a_frame_is_encoded_once_for_all_who_want_the_whole_of_it():
     hub.subscribe(second, TRAFFIC)
     hub.publish(TRAFFIC, AT, [reading("A")])
     assert await first.take() is await second.take()
+
+
+async def test_a_frame_is_made_when_the_first_wants_it():
+    hub = Hub(8, "e1")
+    made: list[str] = []
+
+    def make(name: str) -> list[dict[str, object]]:
+        made.append(name)
+        return [reading(name)]
+
+    for name in "AB":
+        hub.publish(TRAFFIC, AT, Later(1, partial(make, name)))
+    assert made == []
+    outboxes = [hub.join() for _ in range(3)]
+    assert all(hub.subscribe(outbox, TRAFFIC, resume=Position("e1", 1)) for outbox in outboxes)
+    assert [[frame["data"] for frame in await taken(outbox)] for outbox in outboxes] == [[[reading("B")]]] * 3
+    assert made == ["B"]
+
+
+async def test_filters_leave_nothing_behind():
+    """A client that comes back again and again with another filter would else fill the memory."""
+    hub = Hub(8, "e1")
+    frame = hub.publish(TRAFFIC, AT, [reading("A"), reading("B")])
+    for i in range(100):
+        frame.text(frozenset({"A", f"X{i}"}))
+    gc.collect()
+    assert sys.getsizeof(frame) + sum(map(sys.getsizeof, gc.get_referents(frame))) < 2_000
+
+
+async def test_who_comes_together_is_given_the_same_snapshot():
+    hub = Hub(8, "e1")
+    count = itertools.count()
+    make = lambda: [reading("A", next(count))]  # noqa: E731
+    first = hub.shared(TRAFFIC, AT, make)
+    assert hub.shared(TRAFFIC, AT + timedelta(milliseconds=999), make) is first
+    assert hub.shared(TRAFFIC, AT + timedelta(seconds=1), make).data == [reading("A", 1)]
+    hub.publish(TRAFFIC, AT, [reading("A")])
+    newer = hub.shared(TRAFFIC, AT + timedelta(seconds=1), make)
+    assert (newer.position.seq, newer.data) == (1, [reading("A", 2)])
 
 
 async def test_resuming_gets_exactly_what_was_missed():

@@ -11,7 +11,7 @@ import roadcast
 from roadcast.api import socket
 from roadcast.api.context import ApiContext
 from roadcast.api.metrics import Metrics
-from roadcast.api.middleware import BodyLimit, Cors, Failures, FeedStated, Measured
+from roadcast.api.middleware import BodyLimit, Cors, Failures, FeedStated, Heads, Measured
 from roadcast.api.problems import answer_with_problems, describe_problems
 from roadcast.api.routes import (
     analytics,
@@ -77,4 +77,5 @@ def create_app(
         app.add_middleware(middleware)
     app.add_middleware(Measured, metrics=metrics)
     app.add_middleware(CorrelationIdMiddleware)
+    app.add_middleware(Heads)
     return app

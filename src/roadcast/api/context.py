@@ -99,6 +99,7 @@ class ApiContext:
     timezone: str
     interval_s: int
     horizon_minutes: int
+    max_future_s: int
     stale_after_s: float
     cors_origins: tuple[str, ...]
     limits: ApiLimits

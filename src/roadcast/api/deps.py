@@ -1,7 +1,7 @@
 """What routes ask for in their signatures."""
 
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Annotated, cast
 
 from fastapi import Depends, Path, Query
@@ -10,9 +10,11 @@ from starlette.types import Scope
 
 from roadcast.api.context import ApiContext
 from roadcast.api.fields import LONGEST_CODE, Time
+from roadcast.domain.times import from_ms, to_ms
 from roadcast.errors import FieldError, InvalidInput, NotFound
-from roadcast.live.analytics import Subject
+from roadcast.live.analytics import Analyst, Subject
 from roadcast.live.documents import Presenter
+from roadcast.storage.engine import Reader
 
 DEFAULT_LIMIT = 100
 MOST = 1_000
@@ -122,3 +124,26 @@ After = Annotated[Cursor | None, Depends(_cursor)]
 def now_for(context: ApiContext, as_of: datetime | None) -> datetime:
     """The time from which an answer counts back."""
     return as_of or context.clock.now()
+
+
+def until_for(context: ApiContext, as_of: datetime | None) -> datetime:
+    """The time up to which an answer reaches: without `as_of` the end of the window that is running.
+
+    The readings of that window are there before it is over, and those of a live feed may be ahead of our clock.
+    """
+    if as_of is not None:
+        return as_of
+    ahead = timedelta(seconds=0 if context.clock.feed.replayed else context.max_future_s)
+    return window_end(context, context.clock.now() + ahead)
+
+
+def window_end(context: ApiContext, at: datetime) -> datetime:
+    """The end of the window that a time falls in."""
+    interval_ms = context.interval_s * 1000
+    return from_ms(-(-to_ms(at) // interval_ms) * interval_ms)
+
+
+def analyst(context: ApiContext, reader: Reader, subject: Subject | None = None) -> Analyst:
+    """Looks at the network, or at one sensor, up to now."""
+    now, until = now_for(context, None), until_for(context, None)
+    return Analyst(reader, now, until, context.timezone, context.units, subject)

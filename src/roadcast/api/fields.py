@@ -1,7 +1,7 @@
 """Values as clients send them: times, codes and texts."""
 
 import re
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Annotated
 
 from pydantic import AfterValidator, BeforeValidator, Field
@@ -12,28 +12,32 @@ EXPECTED_TIME = "expected an RFC 3339 time with Z or an offset, such as 2024-01-
 EXPECTED_CODE = f"expected 1 to {LONGEST_CODE} characters, none of them a control character"
 FIRST = datetime(1990, 1, 1, tzinfo=UTC)
 """No reading is older."""
+_TIME = re.compile(r"(\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:)(\d\d)((?:\.\d+)?(?:[Zz]|[+-]\d\d:\d\d))", re.ASCII)
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 _UNSTORABLE = re.compile(r"[\x00\ud800-\udfff]")
 """NUL, and halves of characters, which JSON can carry and UTF-8 cannot."""
 
 
 def parse_time(value: object) -> datetime:
-    """An aware UTC datetime.
+    """An aware UTC datetime; a leap second (:60) is the first of the next day, as it is for Unix.
 
     Raises:
-        ValueError: it is no text, no time, or has no offset.
+        ValueError: it is no text, or no time as RFC 3339 writes it.
     """
     if isinstance(value, datetime):
         return value
-    if not isinstance(value, str):
+    found = _TIME.fullmatch(value) if isinstance(value, str) else None
+    if found is None:
         raise ValueError(EXPECTED_TIME)
+    minute, second, rest = found.groups()
+    leap = second == "60"
     try:
-        at = datetime.fromisoformat(value)
-        if at.tzinfo is not None:
-            return at.astimezone(UTC)
+        at = datetime.fromisoformat(f"{minute}{'59' if leap else second}{rest.upper()}").astimezone(UTC)
     except (ValueError, OverflowError) as error:
         raise ValueError(EXPECTED_TIME) from error
-    raise ValueError(EXPECTED_TIME)
+    if leap and (at.hour, at.minute) != (23, 59):
+        raise ValueError(EXPECTED_TIME)
+    return at + timedelta(seconds=leap)
 
 
 def parse_code(value: object) -> str:

@@ -1,9 +1,10 @@
 """Readings as clients send them: tolerant of one bad item among good ones, strict about each."""
 
+import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import cast
+from typing import NoReturn, cast
 
 import numpy as np
 import orjson
@@ -14,7 +15,8 @@ from roadcast.domain.reading import VARIABLES, Account, ReadingBatch, Rejection
 from roadcast.domain.times import to_ms
 from roadcast.errors import FieldError, InvalidInput
 
-GREATEST = float(np.finfo(np.float32).max)
+BEYOND = 1e30
+"""Far beyond whatever can be measured, and within float32."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,10 +54,10 @@ def read_body(body: bytes, factors: NDArray[np.float64]) -> Intake:
     """Read one reading or an array of them. factors: [4] from the inner units to the client's.
 
     Raises:
-        orjson.JSONDecodeError: it is not JSON.
+        ValueError: it is not JSON.
         InvalidInput: it is neither an object nor an array.
     """
-    content: object = orjson.loads(body)
+    content = _content(body)
     if not isinstance(content, dict | list):
         reason = "expected a reading or an array of readings"
         raise InvalidInput(f"body: {reason}", (FieldError("body", content, reason),))
@@ -72,6 +74,21 @@ def read_body(body: bytes, factors: NDArray[np.float64]) -> Intake:
         values.astype(np.float32),
     )
     return Intake(items, batch, np.array(columns.positions, np.int64), tuple(columns.rejections), single)
+
+
+def _content(body: bytes) -> object:
+    """What JSON says: numbers that no float holds and halves of characters are JSON, too, and rejected item by item."""
+    try:
+        return orjson.loads(body)
+    except orjson.JSONDecodeError as error:
+        try:
+            return json.loads(body, parse_constant=_no_number)
+        except (ValueError, RecursionError):
+            raise error from None
+
+
+def _no_number(name: str) -> NoReturn:
+    raise ValueError(f"{name} is not JSON")
 
 
 class _Refused(Exception):
@@ -133,6 +150,6 @@ class _Columns:
 def _number(name: str, value: object) -> float:
     if value is None:
         return math.nan
-    if isinstance(value, int | float) and not isinstance(value, bool) and -GREATEST <= value <= GREATEST:
-        return float(value)
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return float(max(-BEYOND, min(value, BEYOND)))
     raise _Refused(name, value, "expected a number or null")

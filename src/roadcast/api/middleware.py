@@ -8,6 +8,7 @@ from asgi_correlation_id import correlation_id
 from fastapi import HTTPException, Request
 from starlette.datastructures import MutableHeaders
 from starlette.middleware.cors import CORSMiddleware
+from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from roadcast.api.deps import context_in
@@ -78,12 +79,27 @@ class Failures:
 
         try:
             await self._app(scope, receive, watched)
+        except ClientDisconnect:
+            log.info("client_left", path=scope["path"])
         except Exception:  # the last line of defence: whatever it was, it is logged, and the client gets an answer
             if scope["type"] != "http" or started:
                 raise
             log.exception("failed", path=scope["path"])
             text = f"The server failed; its log says why under request {correlation_id.get()}."
             await problem(Request(scope), HTTPStatus.INTERNAL_SERVER_ERROR, text)(scope, receive, send)
+
+
+class Heads:
+    """Has HEAD answered as GET is; the server, which keeps the method, leaves the body out."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request."""
+        if scope["type"] == "http" and scope["method"] == "HEAD":
+            scope = {**scope, "method": "GET"}
+        await self._app(scope, receive, send)
 
 
 class FeedStated:

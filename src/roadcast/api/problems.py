@@ -1,5 +1,6 @@
 """Errors as RFC 9457 problems, each naming the field, the value and what was expected."""
 
+import math
 import reprlib
 from collections.abc import Iterable, Mapping, Sequence
 from http import HTTPStatus
@@ -65,8 +66,9 @@ def problem(
 
 def shown(value: object) -> Any:
     """A value as it can be echoed: a plain one as it is, text and anything else up to `LONGEST_VALUE` characters."""
-    if value is None or isinstance(value, bool | int | float):
-        return value if not isinstance(value, int) or abs(value) < 1 << 53 else str(value)[:LONGEST_VALUE]
+    exact = abs(value) < 1 << 53 if isinstance(value, int) else isinstance(value, float) and math.isfinite(value)
+    if value is None or exact:
+        return value
     text = value if isinstance(value, str) else reprlib.repr(value)
     text = text.encode(errors="replace").decode()  # JSON can carry halves of characters, which nobody can encode
     return text if len(text) <= LONGEST_VALUE else text[:LONGEST_VALUE] + "…"

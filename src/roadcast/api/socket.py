@@ -144,7 +144,7 @@ class _Connection:
             "subscribe": self.subscribe,
             "unsubscribe": self.unsubscribe,
             "pong": lambda _: None,
-            "get_status": lambda _: self.outbox.reply(self._state(Channel.SYSTEM_STATUS).message()),
+            "get_status": lambda _: self.outbox.reply(self._status().message()),
         }
 
     def subscribe(self, message: Document) -> None:
@@ -171,11 +171,20 @@ class _Connection:
 
     def _snapshot(self, channel: Channel) -> Frame | None:
         """What a channel begins with: its present state, else its newest frame."""
-        return self._state(channel) if channel in _STATES else self.context.hub.newest(channel)
-
-    def _state(self, channel: Channel) -> Frame:
         context = self.context
-        return context.hub.present(channel, context.clock.now(), _STATES[channel](context))
+        match channel:
+            case Channel.SYSTEM_STATUS:
+                return self._status()
+            case Channel.TRAFFIC_DATA:
+                return context.hub.shared(channel, context.clock.now(), lambda: _readings(context))
+            case Channel.PREDICTIONS:
+                return context.hub.shared(channel, context.clock.now(), lambda: _forecasts(context))
+            case _:
+                return context.hub.newest(channel)
+
+    def _status(self) -> Frame:
+        context = self.context
+        return context.hub.present(Channel.SYSTEM_STATUS, context.clock.now(), system_status(context))
 
     def reply(self, kind: str, **values: object) -> None:
         """Send a message of this connection alone."""
@@ -211,13 +220,6 @@ def _readings(context: ApiContext) -> Data:
 def _forecasts(context: ApiContext) -> Data:
     issue = context.state.issue
     return [] if issue is None else presenter(context).forecasts(issue, context.state.sensors)
-
-
-_STATES: Mapping[Channel, Callable[[ApiContext], Data]] = {
-    Channel.TRAFFIC_DATA: _readings,
-    Channel.PREDICTIONS: _forecasts,
-    Channel.SYSTEM_STATUS: system_status,
-}
 
 
 def _decoded(text: str | bytes) -> Document:

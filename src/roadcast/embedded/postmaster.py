@@ -27,11 +27,11 @@ class Postmaster:
 def find(data: Path) -> Postmaster | None:
     """The server that runs on `data`. A file whose process is gone, or has become another program's, names none."""
     try:
-        lines = (data / "postmaster.pid").read_text().splitlines()
+        lines = (data / "postmaster.pid").read_bytes().splitlines()  # as bytes: it holds the path in whatever encoding
         pid, port = int(lines[0]), int(lines[_PORT_LINE])
     except (FileNotFoundError, ValueError, IndexError):
         return None
-    ready = len(lines) > _STATUS_LINE and lines[_STATUS_LINE].strip() == "ready"
+    ready = len(lines) > _STATUS_LINE and lines[_STATUS_LINE].strip() == b"ready"
     return Postmaster(data, pid, port, ready) if _works_in(pid, data) else None
 
 
@@ -42,7 +42,7 @@ def forget_reused_pid(data: Path) -> None:
     """
     path = data / "postmaster.pid"
     try:
-        pid = int(path.read_text().split(maxsplit=1)[0])
+        pid = int(path.read_bytes().split(maxsplit=1)[0])
         os.kill(pid, 0)
     except (FileNotFoundError, ValueError, IndexError, ProcessLookupError, PermissionError):
         return

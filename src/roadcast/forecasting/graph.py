@@ -1,8 +1,5 @@
 """Which sensors lie up- and downstream of which, and what their neighbours average."""
 
-# scipy ships no types; its matrices stay inside this file.
-# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
-
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -36,9 +33,9 @@ class Graph:
         """The neighbours of the first `sensors` sensors among each other."""
         inside = (self.upstream < sensors) & (self.downstream < sensors) & (self.upstream != self.downstream)
         links = (self.weight[inside], (self.downstream[inside], self.upstream[inside]))
-        upstream = sparse.csr_array(links, shape=(sensors, sensors), dtype=np.float32)
+        upstream = sparse.csr_array(links, shape=(sensors, sensors))
         downstream = sparse.csr_array(upstream.T)
-        near = sparse.csr_array(upstream + downstream + sparse.eye_array(sensors), dtype=np.bool_)
+        near = sparse.csr_array(upstream + downstream + sparse.eye_array(sensors)).astype(np.bool_)
         two_hops = [_without(near, sparse.csr_array(hop @ hop)) for hop in (upstream, downstream)]
         return Neighbourhood(sensors, tuple(_averaging(kind) for kind in (upstream, downstream, *two_hops)))
 
@@ -68,4 +65,4 @@ def _without(near: sparse.csr_array, reach: sparse.csr_array) -> sparse.csr_arra
 def _averaging(weights: sparse.csr_array) -> sparse.csr_array:
     total = weights.sum(axis=1)
     scale = np.divide(1, total, out=np.zeros_like(total), where=total > 0)
-    return sparse.csr_array(sparse.diags_array(scale) @ weights, dtype=np.float32)
+    return sparse.csr_array(sparse.diags_array(scale) @ weights).astype(np.float32)

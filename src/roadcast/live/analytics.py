@@ -138,10 +138,11 @@ class Subject:
 
 @dataclass(frozen=True, slots=True)
 class Analyst:
-    """Looks at what is stored up to `now`: of the network, or of one `subject`."""
+    """Looks at what is stored up to `until`, counting back from `now`: of the network, or of one `subject`."""
 
     reader: Reader
     now: datetime
+    until: datetime
     timezone: str
     units: Units
     subject: Subject | None = None
@@ -150,7 +151,7 @@ class Analyst:
         """The last `hours`, hour by hour."""
         since = self.now - timedelta(hours=hours)
         if self.subject is None:
-            points = await rollups.by_bucket(self.reader, since, self.now, HOUR_MS // 1000)
+            points = await rollups.by_bucket(self.reader, since, self.until, HOUR_MS // 1000)
         else:
             rows = await self._rows(since, self.subject)
             hour = (-(-rows.ts_ms // HOUR_MS) - 1) * HOUR_MS
@@ -188,8 +189,8 @@ class Analyst:
         """The usual day and week, from the last `days`."""
         since = self.now - timedelta(days=days)
         if self.subject is None:
-            hours = await rollups.by_part(self.reader, "hour", since, self.now, self.timezone)
-            weekdays = await rollups.by_part(self.reader, "isodow", since, self.now, self.timezone)
+            hours = await rollups.by_part(self.reader, "hour", since, self.until, self.timezone)
+            weekdays = await rollups.by_part(self.reader, "isodow", since, self.until, self.timezone)
         else:
             rows = await self._rows(since, self.subject)
             hours = self._grouped(rows, _local_hour(rows.ts_ms, self.timezone))
@@ -223,7 +224,7 @@ class Analyst:
         today = self.now.astimezone(zone).date()
         since = datetime.combine(today - timedelta(days=days), time(), zone)
         number = self.subject.number if self.subject else None
-        found = await rollups.by_day(self.reader, since, self.now, self.timezone, number)
+        found = await rollups.by_day(self.reader, since, self.until, self.timezone, number)
         return self._trends([(date.fromisoformat(day), totals) for day, totals in found], today, f"last_{days}_days")
 
     def _trends(self, days: Sequence[tuple[date, Totals]], today: date, period: str) -> TrendDocument:
@@ -257,7 +258,7 @@ class Analyst:
         }
 
     async def _rows(self, since: datetime, subject: Subject) -> Rows:
-        return await readings.between(self.reader, to_ms(since), to_ms(self.now), subject.number)
+        return await readings.between(self.reader, to_ms(since), to_ms(self.until), subject.number)
 
     def _grouped(self, rows: Rows, keys: NDArray[np.int64]) -> list[tuple[int, Totals]]:
         assert self.subject is not None  # noqa: S101 - only a subject's readings are grouped here

@@ -2,14 +2,14 @@
 
 Every channel numbers its frames. `epoch` names this life of the hub: numbers of another epoch mean nothing. Each
 connection has an outbox of its own; when that is full its oldest frames are dropped and counted, so that a slow
-client delays nobody. A frame is encoded once for all who want the whole of it, and once per filter.
+client delays nobody. A frame is made when the first wants it, and encoded once for all who want the whole of it.
 """
 
 import asyncio
 from collections import Counter, deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import StrEnum
 
 from roadcast.live.documents import encode
@@ -17,6 +17,9 @@ from roadcast.live.documents import encode
 KEPT_FRAMES = 100
 KEPT_ITEMS = 20_000
 """What a channel keeps for those who come back: so many frames, and so many documents in them."""
+
+SHARED_FOR = timedelta(seconds=1)
+"""How long whoever subscribes is given the same snapshot: after a restart thousands come at once."""
 
 Document = Mapping[str, object]
 Data = Sequence[Document] | Document
@@ -50,15 +53,33 @@ class Position:
     seq: int
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True)
+class Later:
+    """Documents that are made when somebody wants them: how many at most, and how."""
+
+    most: int
+    make: Callable[[], Sequence[Document]]
+
+    def __len__(self) -> int:
+        return self.most
+
+
+@dataclass(slots=True, eq=False)
 class Frame:
     """One message of a channel. Whoever asks for sensors gets only those of a list, and no alert of another sensor."""
 
     channel: Channel
     position: Position
     at: datetime
-    data: Data
-    _texts: dict[Sensors | None, str] = field(default_factory=dict[Sensors | None, str])
+    given: Data | Later
+    _whole: str | None = None
+
+    @property
+    def data(self) -> Data:
+        """What it carries."""
+        if isinstance(self.given, Later):
+            self.given = self.given.make()
+        return self.given
 
     def concerns(self, sensors: Sensors | None) -> bool:
         """Whether anything is left of it for one who asks for `sensors`."""
@@ -69,10 +90,12 @@ class Frame:
         return any(item["sensor_id"] in sensors for item in self.data)
 
     def text(self, sensors: Sensors | None = None) -> str:
-        """As JSON, for one who asks for `sensors`."""
-        if sensors not in self._texts:
-            self._texts[sensors] = encode(self.message(sensors)).decode()
-        return self._texts[sensors]
+        """As JSON, for one who asks for `sensors`. Only the whole is kept: there may be as many filters as clients."""
+        if sensors is not None:
+            return encode(self.message(sensors)).decode()
+        if self._whole is None:
+            self._whole = encode(self.message()).decode()
+        return self._whole
 
     def message(self, sensors: Sensors | None = None) -> Document:
         """As a document."""
@@ -149,12 +172,13 @@ class _Stream:
     subscribers: dict[Outbox, Sensors | None] = field(default_factory=dict[Outbox, Sensors | None])
     kept: deque[Frame] = field(default_factory=deque[Frame])
     items: int = 0
+    present: Frame | None = None
 
     def keep(self, frame: Frame) -> None:
         self.kept.append(frame)
-        self.items += len(frame.data)
+        self.items += len(frame.given)
         while len(self.kept) > KEPT_FRAMES or (self.items > KEPT_ITEMS and len(self.kept) > 1):
-            self.items -= len(self.kept.popleft().data)
+            self.items -= len(self.kept.popleft().given)
 
     def after(self, seq: int) -> list[Frame] | None:
         """The frames that follow number `seq`; None where one of them is not kept any more, or `seq` is to come."""
@@ -179,7 +203,7 @@ class Hub:
         return len(self._outboxes)
 
     def subscribers(self, channel: Channel) -> int:
-        """How many listen to a channel. Where nobody does, `skip` may stand for `publish`."""
+        """How many listen to a channel."""
         return len(self._streams[channel].subscribers)
 
     def join(self) -> Outbox:
@@ -194,7 +218,7 @@ class Hub:
         for stream in self._streams.values():
             stream.subscribers.pop(outbox, None)
 
-    def publish(self, channel: Channel, at: datetime, data: Data) -> Frame:
+    def publish(self, channel: Channel, at: datetime, data: Data | Later) -> Frame:
         """Number a frame, keep it, and put it into the outbox of every subscriber whom it concerns."""
         stream = self._streams[channel]
         stream.seq += 1
@@ -207,7 +231,7 @@ class Hub:
         return frame
 
     def skip(self, channel: Channel) -> None:
-        """Count a frame that nobody listens to without making it; who resumes from before it begins anew."""
+        """Count a frame that cannot be made; who resumes from before it begins anew."""
         stream = self._streams[channel]
         stream.seq += 1
         stream.kept.clear()
@@ -238,6 +262,14 @@ class Hub:
     def present(self, channel: Channel, at: datetime, data: Data) -> Frame:
         """A frame of the channel's present state, for one reader; it carries the number of the newest frame."""
         return Frame(channel, Position(self.epoch, self._streams[channel].seq), at, data)
+
+    def shared(self, channel: Channel, at: datetime, make: Callable[[], Data]) -> Frame:
+        """As `present`, but the same frame for all who ask within `SHARED_FOR`."""
+        stream = self._streams[channel]
+        last = stream.present
+        if last is None or last.position.seq != stream.seq or at - last.at >= SHARED_FOR:
+            last = stream.present = self.present(channel, at, make())
+        return last
 
     def newest(self, channel: Channel) -> Frame | None:
         """The newest frame that is kept."""

@@ -13,7 +13,7 @@ from roadcast.domain.reading import VARIABLES
 from roadcast.domain.times import from_ms
 from roadcast.errors import Unavailable
 from roadcast.live.documents import Presenter, alert_document
-from roadcast.live.hub import Channel, Hub
+from roadcast.live.hub import Channel, Hub, Later
 from roadcast.live.state import LiveState
 from roadcast.services import Board, Status
 from roadcast.storage import forecasts, readings, sensors
@@ -90,7 +90,7 @@ class Relay:
         async with self._database.read() as reader:
             known = await sensors.every(reader)
             rows = await readings.latest(reader)
-            issue = await forecasts.newest(reader)
+            issue = await forecasts.newest(reader, self._clock.now())
         self._state.know(known)
         self._state.observe(rows)
         if issue is not None:
@@ -132,11 +132,9 @@ class Relay:
             await self.reload_sensors()
         rows = _rows(stored)
         self._state.observe(rows)
-        if self._hub.subscribers(Channel.TRAFFIC_DATA):
-            now = self._clock.now()
-            self._hub.publish(Channel.TRAFFIC_DATA, now, self._presenter.readings(rows, self._state.sensors, now))
-        else:
-            self._hub.skip(Channel.TRAFFIC_DATA)
+        known, now = self._state.sensors, self._clock.now()
+        later = Later(len(rows), lambda: self._presenter.readings(rows, known, now))
+        self._hub.publish(Channel.TRAFFIC_DATA, now, later)
 
     async def _publish_analytics(self, closed: TickClosed) -> None:
         document = await self._computed() if self._hub.subscribers(Channel.ANALYTICS) else None
@@ -167,11 +165,9 @@ class Relay:
 
     def _foresee(self, issue: IssuedRows) -> None:
         self._state.foresee(issue)
-        if self._hub.subscribers(Channel.PREDICTIONS):
-            documents = self._presenter.forecasts(issue, self._state.sensors)
-            self._hub.publish(Channel.PREDICTIONS, from_ms(issue.issued_ms), documents)
-        else:
-            self._hub.skip(Channel.PREDICTIONS)
+        known = self._state.sensors
+        later = Later(issue.speed.size, lambda: self._presenter.forecasts(issue, known))
+        self._hub.publish(Channel.PREDICTIONS, from_ms(issue.issued_ms), later)
 
     async def _on_alerts(self, messages: Sequence[Message]) -> None:
         for message in messages:

@@ -46,10 +46,9 @@ class LiveState:
         self.version += 1
 
     def foresee(self, issue: IssuedRows) -> None:
-        """Take in an issue unless a newer one is known."""
-        if self.issue is None or issue.issued_ms >= self.issue.issued_ms:
-            self.issue = issue
-            self.version += 1
+        """Take in the newest issue. Another feed's may be of an earlier time."""
+        self.issue = issue
+        self.version += 1
 
     def forget(self) -> None:
         """Forget readings and issue, to read them again from the store."""

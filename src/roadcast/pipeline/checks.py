@@ -34,14 +34,22 @@ class _Test:
     reason: str
 
 
-def check(batch: ReadingBatch, *, newest_ms: int, max_future_s: int, unknown: frozenset[str] = frozenset()) -> Checked:
+def check(
+    batch: ReadingBatch,
+    *,
+    newest_ms: int,
+    max_future_s: int,
+    unknown: frozenset[str] = frozenset(),
+    oldest_ms: int = OLDEST_MS,
+) -> Checked:
     """Find the readings that cannot be right; of each the first field that is wrong is named.
 
-    newest_ms: the time on the clock; unknown: codes that are not registered and may not be.
+    newest_ms: the time on the clock; unknown: codes that are not registered and may not be; oldest_ms: the oldest
+    time that is kept.
     """
     passed = np.ones(len(batch), np.bool_)
     rejections: list[Rejection] = []
-    for test in (*_sensors(batch, unknown), *_times(batch, newest_ms, max_future_s), *_values(batch)):
+    for test in (*_sensors(batch, unknown), *_times(batch, oldest_ms, newest_ms, max_future_s), *_values(batch)):
         wrong = np.flatnonzero(test.wrong & passed).tolist()
         rejections += [Rejection(i, test.field, test.values[i], test.reason) for i in wrong]
         passed &= ~test.wrong
@@ -55,10 +63,10 @@ def _sensors(batch: ReadingBatch, unknown: frozenset[str]) -> Iterable[_Test]:
         yield _Test(wrong, "sensor_id", codes, "expected a registered sensor (UNKNOWN_SENSORS=reject)")
 
 
-def _times(batch: ReadingBatch, newest_ms: int, max_future_s: int) -> Iterable[_Test]:
-    early, late = batch.at_ms < OLDEST_MS, batch.at_ms > newest_ms + max_future_s * 1000
+def _times(batch: ReadingBatch, oldest_ms: int, newest_ms: int, max_future_s: int) -> Iterable[_Test]:
+    early, late = batch.at_ms < oldest_ms, batch.at_ms > newest_ms + max_future_s * 1000
     stamps = [rfc3339(from_ms(at)) for at in batch.at_ms.tolist()] if np.any(early | late) else []
-    yield _Test(early, "timestamp", stamps, "expected a time from 1990 on")
+    yield _Test(early, "timestamp", stamps, f"expected a time from {rfc3339(from_ms(oldest_ms))} on")
     now = rfc3339(from_ms(newest_ms))
     yield _Test(late, "timestamp", stamps, f"expected at most {max_future_s} s (MAX_FUTURE_S) ahead of {now}")
 

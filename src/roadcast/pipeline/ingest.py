@@ -13,13 +13,14 @@ from numpy.typing import NDArray
 
 from roadcast.domain.clock import Feed, FeedClock
 from roadcast.domain.reading import VARIABLES, Account, ReadingBatch, Source, merge
-from roadcast.domain.times import from_ms, rfc3339, to_ms
+from roadcast.domain.times import DAY_MS, from_ms, rfc3339, to_ms
 from roadcast.errors import Conflict, FieldError, InvalidInput, Unavailable
-from roadcast.pipeline.checks import Checked, check
+from roadcast.pipeline.checks import OLDEST_MS, Checked, check
 from roadcast.pipeline.recorder import Recorded, Recorder, learn_references
 from roadcast.services import Board, Status
 from roadcast.storage import marks, readings
 from roadcast.storage.engine import Database
+from roadcast.storage.partitions import Partitions
 from roadcast.storage.readings import Outcome, Rows
 from roadcast.streaming.log import Log, Record
 from roadcast.streaming.messages import ReadingStored, TickClosed, encode
@@ -44,6 +45,7 @@ class IngestConfig:
     queue_readings: int
     register_unknown: bool
     pinned_to: str | None = None
+    retention_days: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +86,11 @@ class Ingest:
         self._wake = asyncio.Event()
         self._source: Source | None = None
         self._turn = asyncio.Lock()
+
+    @property
+    def partitions(self) -> Partitions:
+        """The partitions that it knows to be there."""
+        return self._recorder.partitions
 
     @property
     def waiting(self) -> int:
@@ -186,7 +193,16 @@ class Ingest:
             unknown = frozenset(code for code in job.batch.codes if code not in self._recorder.numbers)
         led = config.pinned_to in (None, job.source.name)
         newest = self._clock.wall() if led else self._clock.now()
-        return check(job.batch, newest_ms=to_ms(newest), max_future_s=config.max_future_s, unknown=unknown)
+        oldest_ms = OLDEST_MS
+        if config.retention_days is not None and not job.source.replayed:
+            oldest_ms = max(OLDEST_MS, to_ms(self._clock.now()) - config.retention_days * DAY_MS)
+        return check(
+            job.batch,
+            newest_ms=to_ms(newest),
+            max_future_s=config.max_future_s,
+            unknown=unknown,
+            oldest_ms=oldest_ms,
+        )
 
     def _account(self, job: _Job, checked: Checked, fates: NDArray[np.int8]) -> Account:
         duplicate = int((fates == Outcome.DUPLICATE).sum())

@@ -99,7 +99,7 @@ class Predict:
         self._learn_references = learn_references
         self._child = ForecasterProcess(config.engine)
         self._fallback = self._new_fallback()
-        self._partitions = Partitions("forecasts")
+        self.partitions = Partitions("forecasts")
         self._network = _Network({}, [])
         self._window = _Window(config.interval_ms)
         self._fitted_day: int | None = None
@@ -214,7 +214,7 @@ class Predict:
         issue = await self._step(state)
         rows = self._rows(issue)
         async with self._database.write() as writer:
-            await forecasts.store(writer, rows, self._partitions)
+            await forecasts.store(writer, rows, self.partitions)
         await self._publish(rows)
         self._issued_ms = at_ms
         self._board.report("predict", Status.OK, f"issued {from_ms(at_ms):%Y-%m-%d %H:%M} UTC with {issue.model}")

@@ -35,8 +35,8 @@ class Recorder:
     interval_ms: int
     timezone: str
     numbers: dict[str, int] = field(default_factory=dict[str, int])
+    partitions: Partitions = field(default_factory=lambda: Partitions("readings"))
     _reference: NDArray[np.float32] = field(default_factory=lambda: np.full(1, np.nan, np.float32))
-    _partitions: Partitions = field(default_factory=lambda: Partitions("readings"))
 
     async def load(self, reader: Reader) -> None:
         """Read what is known of the sensors: at first, after a failure, and when it has changed."""
@@ -52,7 +52,7 @@ class Recorder:
             self.numbers |= await sensors.register(writer, batch.codes)
         lookup = np.array([self.numbers[code] for code in batch.codes], np.int32)
         given = Rows(batch.at_ms, lookup[batch.sensor], batch.values, received_ms)
-        written = await readings.write(writer, given, self._partitions)
+        written = await readings.write(writer, given, self.partitions)
         await self.roll_up(writer, written.added, written.removed)
         return Recorded(given, written, dict(zip(lookup.tolist(), batch.codes, strict=True)))
 

@@ -5,8 +5,8 @@
 """
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, AsyncIterator, Generator, Mapping, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from typing import Any, LiteralString, Self, cast
 
@@ -22,7 +22,8 @@ from roadcast.errors import Unavailable
 WRITE_TIMEOUT_S = 600
 """Longest run of one writing statement: a bulk load of history takes its time."""
 
-_REMEDY = "See that PostgreSQL runs and that DB_HOST, DB_PORT, DB_USER and DB_PASSWORD are right."
+REMEDY = "See that PostgreSQL runs and that DB_HOST, DB_PORT, DB_USER, DB_PASSWORD and DB_NAME are right."
+"""What to do about a database that cannot be used."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +116,8 @@ class Database:
         """
         async with self._transaction(
             f"SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY; "
-            f"SET LOCAL statement_timeout = {self._query_timeout_ms}"
+            f"SET LOCAL statement_timeout = {self._query_timeout_ms}",
+            self._query_timeout_ms / 1000,
         ) as connection:
             yield Reader(connection)
 
@@ -126,13 +128,15 @@ class Database:
         Raises:
             Unavailable: the database is away or the pool is exhausted.
         """
-        async with self._transaction(f"SET LOCAL statement_timeout = {WRITE_TIMEOUT_S * 1000}") as connection:
+        opening = f"SET LOCAL statement_timeout = {WRITE_TIMEOUT_S * 1000}"
+        async with self._transaction(opening, WRITE_TIMEOUT_S) as connection:
             yield Writer(connection)
 
     @asynccontextmanager
-    async def _transaction(self, opening: str) -> AsyncGenerator[AsyncConnection]:
-        try:
-            async with self._engine.connect() as connection:
+    async def _transaction(self, opening: str, timeout_s: float) -> AsyncGenerator[AsyncConnection]:
+        with _unavailable():
+            # The server's own time-out comes first, unless the server is frozen.
+            async with asyncio.timeout(timeout_s + GRACE_S), self._engine.connect() as connection:
                 try:
                     async with connection.begin():
                         for statement in opening.split("; "):
@@ -141,12 +145,6 @@ class Database:
                 except asyncio.CancelledError:
                     await connection.invalidate()  # it may be in the middle of a COPY, which cannot be rolled back
                     raise
-        except PoolTimeout as error:
-            raise Unavailable("Every database connection is busy.", remedy="Raise DB_POOL_SIZE.") from error
-        except (DBAPIError, psycopg.OperationalError) as error:
-            if isinstance(error, psycopg.OperationalError) or isinstance(error.orig, psycopg.OperationalError):
-                raise Unavailable("The database does not answer.", remedy=_REMEDY) from error
-            raise
 
     async def ping(self, timeout_s: float) -> None:
         """Ask whether it answers, and return in time whatever becomes of the question.
@@ -160,7 +158,7 @@ class Database:
         done, _ = await asyncio.wait({asking}, timeout=timeout_s)
         if not done:
             asking.cancel()  # not waited for: a driver whose server is frozen takes ten seconds to give up
-            raise Unavailable(f"The database did not answer within {timeout_s:g} s.", remedy=_REMEDY)
+            raise Unavailable(f"The database did not answer within {timeout_s:g} s.", remedy=REMEDY)
         asking.result()
 
     async def _ask(self) -> None:
@@ -168,14 +166,34 @@ class Database:
             await reader.value("SELECT 1")
 
     async def listen(self, channel: LiteralString) -> AsyncIterator[str]:
-        """The payloads notified on `channel`, from a connection of its own."""
-        async with self._engine.connect() as connection:
-            driver = await Reader(connection).driver()
-            await driver.set_autocommit(True)
-            await driver.execute("LISTEN " + channel)
-            async for notice in driver.notifies():
-                yield notice.payload
+        """The payloads notified on `channel`, from a connection of its own.
+
+        Raises:
+            Unavailable: the connection cannot be had, or is lost.
+        """
+        with _unavailable():
+            async with self._engine.connect() as connection:
+                driver = await Reader(connection).driver()
+                await driver.set_autocommit(True)
+                await driver.execute("LISTEN " + channel)
+                async for notice in driver.notifies():
+                    yield notice.payload
 
     async def close(self) -> None:
         """Close every connection."""
         await self._engine.dispose()
+
+
+@contextmanager
+def _unavailable() -> Generator[None]:
+    """Turn the errors of a connection that cannot be had, or is lost, into ours."""
+    try:
+        yield
+    except PoolTimeout as error:
+        raise Unavailable("Every database connection is busy.", remedy="Raise DB_POOL_SIZE.") from error
+    except TimeoutError as error:
+        raise Unavailable("The database does not answer.", remedy=_REMEDY) from error
+    except (DBAPIError, psycopg.OperationalError) as error:
+        if isinstance(error, psycopg.OperationalError) or isinstance(error.orig, psycopg.OperationalError):
+            raise Unavailable("The database does not answer.", remedy=REMEDY) from error
+        raise

@@ -124,3 +124,8 @@ async def recent_alerts(reader: Reader, limit: int) -> list[Alert]:
         )
         for row in reversed(rows)
     ]
+
+
+async def forget_alerts(writer: Writer, before: datetime) -> None:
+    """Delete the alerts from before a time."""
+    await writer.run("DELETE FROM alerts WHERE at < :before", before=before)

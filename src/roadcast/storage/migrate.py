@@ -4,10 +4,11 @@ from pathlib import Path
 
 from alembic import command
 from alembic.config import Config
-from sqlalchemy import create_engine, text
+from sqlalchemy import Connection, create_engine, text
+from sqlalchemy.exc import DBAPIError
 
 from roadcast.errors import StartError
-from roadcast.storage.engine import Address
+from roadcast.storage.engine import REMEDY, Address
 
 _LOCK = 0x726F6164  # any number of ours: "road"
 OLDEST = 130_000
@@ -18,24 +19,50 @@ def migrate(address: Address, *, timeout_s: float) -> None:
     """Run the migrations that are missing, under an advisory lock.
 
     Raises:
-        StartError: the server is too old, or the schema is of a newer Roadcast.
+        StartError: the server is away, refuses us or is not one we can use, or the schema is of a newer Roadcast.
     """
-    config = Config()
-    config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
     engine = create_engine(address.url(), connect_args={"connect_timeout": max(2, round(timeout_s))})
     try:
         with engine.begin() as connection:
-            version = int(connection.execute(text("SHOW server_version_num")).scalar_one())
-            if version < OLDEST:
-                raise StartError(f"PostgreSQL {version // 10_000} is too old.", remedy="Use version 13 or newer.")
+            _refuse_unusable(connection)
             connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _LOCK})
-            config.attributes["connection"] = connection
-            try:
-                command.upgrade(config, "head")
-            except command.util.CommandError as error:
-                raise StartError(
-                    "The database was written by a newer Roadcast.",
-                    remedy="Start that, or use another DB_NAME.",
-                ) from error
+            _upgrade(connection)
+    except DBAPIError as error:
+        where = f"{address.database} on {address.host}:{address.port}"
+        raise StartError(f"The database {where} cannot be used: {_reason(error)}.", remedy=REMEDY) from error
     finally:
         engine.dispose()
+
+
+def _refuse_unusable(connection: Connection) -> None:
+    version = int(connection.execute(text("SHOW server_version_num")).scalar_one())
+    if version < OLDEST:
+        raise StartError(f"PostgreSQL {version // 10_000} is too old.", remedy="Use version 13 or newer.")
+    # asked as bytes: of a database without an encoding the driver gives no text
+    encoding = connection.execute(
+        text("SELECT convert_to(current_setting('server_encoding'), 'SQL_ASCII')")
+    ).scalar_one()
+    if encoding != b"UTF8":
+        name = connection.engine.url.database
+        raise StartError(
+            f"The database {name} has the encoding {encoding.decode()}, which cannot hold every name.",
+            remedy=f"Make it again: CREATE DATABASE {name} TEMPLATE template0 ENCODING 'UTF8'",
+        )
+
+
+def _upgrade(connection: Connection) -> None:
+    config = Config()
+    config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
+    config.attributes["connection"] = connection
+    try:
+        command.upgrade(config, "head")
+    except command.util.CommandError as error:
+        raise StartError(
+            "The database was written by a newer Roadcast.", remedy="Start that, or use another DB_NAME."
+        ) from error
+
+
+def _reason(error: DBAPIError) -> str:
+    """What the server or the connection said, without where it was said."""
+    line = (str(error.orig).splitlines() or ["it does not answer"])[0]
+    return line.rpartition("failed: ")[2].removeprefix("FATAL:").strip()

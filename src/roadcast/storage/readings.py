@@ -257,3 +257,9 @@ async def page(
 async def one(reader: Reader, sensor_no: int, ts: datetime) -> Rows:
     """The reading of one sensor at one time, as zero or one row."""
     return await _copy(reader, "ts = %(ts)s AND sensor_no = %(sensor)s", ts=ts, sensor=sensor_no)
+
+
+async def forget_rest(writer: Writer, day: date) -> None:
+    """Delete what belongs to the readings of UTC days before `day`, whose partitions are dropped."""
+    for table, column in (("reading_revisions", "ts"), ("ticks", "tick_end"), ("sensor_days", "day")):
+        await writer.run(f"DELETE FROM {table} WHERE {column} < CAST(:day AS date)", day=day)

@@ -8,7 +8,7 @@ from fastapi.responses import Response
 
 from roadcast.api.answers import answer
 from roadcast.api.context import ApiContext
-from roadcast.api.deps import Context, Days, Hours, OneSensor
+from roadcast.api.deps import Context, Days, Hours, OneSensor, analyst
 from roadcast.api.examples import CONGESTION, example
 from roadcast.api.problems import NOT_FOUND, RESPONSES
 from roadcast.live.analytics import Analyst, CongestionDocument, PatternDocument, Subject, TrendDocument
@@ -19,7 +19,7 @@ router = APIRouter(prefix="/api/analytics", tags=["analytics"], responses={**RES
 @asynccontextmanager
 async def _analyst(context: ApiContext, subject: Subject | None) -> AsyncGenerator[Analyst]:
     async with context.database.read() as reader:
-        yield Analyst(reader, context.clock.now(), context.timezone, context.units, subject)
+        yield analyst(context, reader, subject)
 
 
 @router.get(
@@ -30,19 +30,19 @@ async def _analyst(context: ApiContext, subject: Subject | None) -> AsyncGenerat
 )
 async def congestion(context: Context, hours: Hours, sensor: OneSensor) -> Response:
     """Congestion hour by hour over the last hours."""
-    async with _analyst(context, sensor) as analyst:
-        return answer(await analyst.congestion(hours))
+    async with _analyst(context, sensor) as look:
+        return answer(await look.congestion(hours))
 
 
 @router.get("/patterns", operation_id="get_patterns", response_model=PatternDocument)
 async def patterns(context: Context, sensor: OneSensor, days: Days = 7) -> Response:
     """The usual day, by local hour, and the usual week, by weekday."""
-    async with _analyst(context, sensor) as analyst:
-        return answer(await analyst.patterns(days))
+    async with _analyst(context, sensor) as look:
+        return answer(await look.patterns(days))
 
 
 @router.get("/trends", operation_id="get_trends", response_model=TrendDocument)
 async def trends(context: Context, sensor: OneSensor, days: Days = 30) -> Response:
     """Day by day over the last days, with the slope of the average speed."""
-    async with _analyst(context, sensor) as analyst:
-        return answer(await analyst.trends(days))
+    async with _analyst(context, sensor) as look:
+        return answer(await look.trends(days))

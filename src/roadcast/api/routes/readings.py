@@ -3,7 +3,6 @@
 import asyncio
 from typing import Annotated, Any
 
-import orjson
 from fastapi import APIRouter, HTTPException, Query, Request
 from fastapi.responses import Response
 from pydantic import BaseModel, Field
@@ -97,7 +96,7 @@ async def _intake(body: bytes, context: Context) -> Intake:
         if len(body) > LARGE_BODY:
             return await asyncio.to_thread(read_body, body, factors)
         return read_body(body, factors)
-    except orjson.JSONDecodeError as error:
+    except ValueError as error:
         raise HTTPException(400, f"The body is not JSON: {error}.") from error
 
 

@@ -24,11 +24,13 @@ from roadcast.api.deps import (
     OneSensor,
     Present,
     now_for,
+    until_for,
+    window_end,
 )
 from roadcast.api.examples import READING, STATISTICS, example
 from roadcast.api.problems import NOT_FOUND, RESPONSES
 from roadcast.domain.reading import SPEED
-from roadcast.domain.times import from_ms
+from roadcast.domain.times import from_ms, to_ms
 from roadcast.live.analytics import Subject, add_up, grouped
 from roadcast.live.documents import (
     SPEED_DECIMALS,
@@ -130,12 +132,12 @@ async def historical(
     limit: Annotated[int, Query(ge=1, le=MOST_HISTORICAL)] = DEFAULT_LIMIT,
 ) -> Response:
     """Readings of the last hours, newest first."""
-    until = now_for(context, as_of)
+    now = now_for(context, as_of)
     async with context.database.read() as reader:
         rows = await readings.page(
             reader,
-            since=until - timedelta(hours=hours),
-            until=until,
+            since=now - timedelta(hours=hours),
+            until=until_for(context, as_of),
             limit=limit + 1,
             sensor_no=sensor.number if sensor else None,
             before=(from_ms(after.first), after.second) if after else None,
@@ -143,7 +145,7 @@ async def historical(
         )
     page = rows.take(slice(limit))
     following = Cursor(int(page.ts_ms[-1]), int(page.sensor_no[-1])) if len(rows) > limit else None
-    return answer(present.readings(page, context.state.sensors, until), headers=next_page(request, following))
+    return answer(present.readings(page, context.state.sensors, now), headers=next_page(request, following))
 
 
 @router.get(
@@ -154,8 +156,8 @@ async def historical(
 )
 async def statistics(context: Context, hours: Hours, sensor: OneSensor, as_of: AsOf = None) -> Response:
     """Averages and extremes over the last hours."""
-    until = now_for(context, as_of)
-    totals, low, high = await _totals(context, until - timedelta(hours=hours), until, sensor, as_of)
+    now = now_for(context, as_of)
+    totals, low, high = await _totals(context, now - timedelta(hours=hours), sensor, as_of)
     factor = context.units.speed_per_mph
     document: StatisticsDocument = {
         "avg_speed": rounded_number(totals.speed, SPEED_DECIMALS, factor),
@@ -166,7 +168,7 @@ async def statistics(context: Context, hours: Hours, sensor: OneSensor, as_of: A
         "time_window_hours": hours,
         "weighting": "volume" if totals.weighting == "volume" else "none",
         "unit": speed_unit(context.units),
-        "as_of": until,
+        "as_of": now,
     }
     return answer(document)
 
@@ -174,13 +176,14 @@ async def statistics(context: Context, hours: Hours, sensor: OneSensor, as_of: A
 Summed = tuple[Totals, float | None, float | None]
 
 
-async def _totals(
-    context: ApiContext, since: datetime, until: datetime, sensor: Subject | None, as_of: datetime | None
-) -> Summed:
-    """The totals of (since, until] with the least and greatest speed in mph."""
+async def _totals(context: ApiContext, since: datetime, sensor: Subject | None, as_of: datetime | None) -> Summed:
+    """The totals of what came after `since`, with the least and greatest speed in mph."""
+    until = until_for(context, as_of)
     async with context.database.read() as reader:
         if sensor is None and as_of is None:
-            return await rollups.over(reader, since, until)
+            first_end = window_end(context, since)
+            begun = await readings.between(reader, to_ms(since), to_ms(first_end))
+            return _together(_summed(begun, context), await rollups.over(reader, first_end, until))
         number = sensor.number if sensor else None
         rows = await readings.page(reader, since=since, until=until, limit=EVERY_ROW, sensor_no=number, as_of=as_of)
     return _summed(rows, context)
@@ -193,6 +196,12 @@ def _summed(rows: Rows, context: ApiContext) -> Summed:
     known = speed[~np.isnan(speed)]
     low, high = (float(known.min()), float(known.max())) if len(known) else (None, None)
     return add_up(totals for _, totals in parts), low, high
+
+
+def _together(*parts: Summed) -> Summed:
+    lows = [low for _, low, _ in parts if low is not None]
+    highs = [high for _, _, high in parts if high is not None]
+    return add_up(totals for totals, _, _ in parts), min(lows, default=None), max(highs, default=None)
 
 
 def _as_summed(speed: float | None) -> float | None:

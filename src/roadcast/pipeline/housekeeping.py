@@ -1,0 +1,91 @@
+"""Housekeeping: partitions are made ahead of the readings and dropped when their time is over."""
+
+import asyncio
+from dataclasses import dataclass
+from datetime import date, datetime, timedelta
+
+import structlog
+
+from roadcast.domain.clock import FeedClock
+from roadcast.errors import Unavailable
+from roadcast.services import Board, Status
+from roadcast.storage import incidents, readings
+from roadcast.storage.engine import Database
+from roadcast.storage.partitions import Partitions
+
+log = structlog.get_logger()
+
+PERIOD_S = 600.0
+PATIENCE_S = 5
+DAYS_AHEAD = 2
+ALERT_DAYS = 90
+"""How long alerts are kept, on the feed's clock."""
+
+
+@dataclass(frozen=True, slots=True)
+class Retention:
+    """Days to keep, counted on the feed's clock; None: all."""
+
+    readings: int | None
+    forecasts: int
+
+
+class Housekeeping:
+    """Makes and drops partitions, at the start and every ten minutes.
+
+    The partitions are the writers' own, which remember which days there are.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        clock: FeedClock,
+        board: Board,
+        retention: Retention,
+        *,
+        readings: Partitions,
+        forecasts: Partitions,
+    ) -> None:
+        self._database = database
+        self._clock = clock
+        self._board = board
+        self._retention = retention
+        self._readings = readings
+        self._forecasts = forecasts
+
+    async def run(self) -> None:
+        """Keep house, for ever."""
+        while True:
+            try:
+                await self.keep()
+            except Unavailable as error:
+                self._board.report("housekeeping", Status.DEGRADED, error.message, error.remedy)
+            else:
+                self._board.report("housekeeping", Status.OK)
+            await asyncio.sleep(PERIOD_S)
+
+    async def keep(self) -> None:
+        """Make the partitions of the days ahead; drop those whose time is over."""
+        now = self._clock.now()
+        ahead = {(now + timedelta(days=days)).date() for days in range(DAYS_AHEAD + 1)}
+        async with self._database.write() as writer:
+            for partitions in (self._readings, self._forecasts):
+                await partitions.ensure(writer, ahead)
+        await self._drop(now)
+
+    async def _drop(self, now: datetime) -> None:
+        async with self._database.write() as writer:
+            await writer.run(f"SET LOCAL lock_timeout = '{PATIENCE_S}s'")  # or writers would queue behind a long reader
+            dropped = await self._forecasts.drop_before(writer, _first(now, self._retention.forecasts))
+            await incidents.forget_alerts(writer, now - timedelta(days=ALERT_DAYS))
+            if self._retention.readings is not None:
+                first = _first(now, self._retention.readings)
+                dropped += await self._readings.drop_before(writer, first)
+                await readings.forget_rest(writer, first)
+        if dropped:
+            log.info("retention", days=len(dropped), oldest=str(dropped[0]))
+
+
+def _first(now: datetime, days: int) -> date:
+    """The first UTC day that is kept."""
+    return (now - timedelta(days=days)).date()
