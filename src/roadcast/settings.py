@@ -108,7 +108,9 @@ class Settings(BaseSettings):
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"] = setting(
         "Logging", "INFO", "Least level written; `--config development` writes DEBUG unless this is set."
     )
-    log_format: Literal["json", "console"] = setting("Logging", "json", "Form of the log's lines.")
+    log_format: Literal["json", "console"] = setting(
+        "Logging", "json", "Form of the log's lines; `--config development` writes `console` unless this is set."
+    )
     log_file: Path | None = setting(
         "Logging",
         Path("/var/log/traffic-api/app.log"),

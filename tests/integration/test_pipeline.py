@@ -268,3 +268,17 @@ def test_readings_that_wait_together_are_accounted_apart(address):
 
     accounts = asyncio.run(go())
     assert [(a.received, a.accepted, a.duplicate) for a in accounts] == [(2, 2, 0)] + [(2, 1, 1)] * 5
+
+
+def test_a_gap_in_all_readings_ends_nothing(address):
+    async def go():
+        async with running(address, now=LATER) as pipeline:
+            await pipeline.ingest.submit(tick(1, (60.0, 50.0, 40.0)), replayed(1))
+            empty = tick(1, (60.0, 50.0, 40.0)).take(np.zeros(3, np.bool_))
+            await pipeline.ingest.submit(empty, replayed(600))
+            await pipeline.ingest.submit(tick(601, (60.0, 50.0, 40.0)), replayed(601))
+            await pipeline.issued(START + 601 * INTERVAL)
+            async with pipeline.database.read() as reader:
+                return (await forecasts.newest(reader)).speed[:, 0].tolist()
+
+    assert asyncio.run(go()) == pytest.approx([60.0, 50.0, 40.0], abs=1)

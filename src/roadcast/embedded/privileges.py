@@ -1,6 +1,7 @@
-"""PostgreSQL refuses to run as root: how its programs are run, also when we are root."""
+"""PostgreSQL refuses to run as root and as a user without a name: how its programs are run all the same."""
 
 import os
+import pwd
 import shutil
 import subprocess
 from collections.abc import Iterator, Sequence
@@ -70,28 +71,45 @@ def identity(program: Path, folder: Path) -> Identity:
     """Who runs `program` on files in `folder`/postgres.
 
     As root: the user who owns them; if that is root, a user namespace in which root's files belong to `nobody`; where
-    the system forbids that, `nobody` itself.
+    the system forbids that, `nobody` itself. As a user without a name, which initdb refuses: that namespace.
 
     Raises:
-        StartError: as root, where none of these is possible.
+        StartError: where none of these is possible.
     """
-    if os.geteuid() != 0:
+    user = os.geteuid()
+    if user != 0 and _has_name(user):
         return Identity()
-    for who in _instead_of_root(folder / "postgres"):
+    for who in _others(folder / "postgres"):
         if _can_run(who, program, folder):
             return who
+    if user != 0:
+        raise StartError(
+            f"PostgreSQL refuses to run as user {user}, who has no name.",
+            remedy="Run as a user who is listed in /etc/passwd.",
+        )
     raise StartError(
         f"PostgreSQL refuses to run as root, and the user nobody may not enter {folder} or {program.parent}.",
         remedy="Run as another user, or move the folder to where all may enter, such as /srv.",
     )
 
 
-def _instead_of_root(files: Path) -> Iterator[Identity]:
-    if files.exists() and files.stat().st_uid != 0:
+def _has_name(user: int) -> bool:
+    try:
+        pwd.getpwuid(user)
+    except KeyError:
+        return False
+    return True
+
+
+def _others(files: Path) -> Iterator[Identity]:
+    """Whom to try in our place, the best first."""
+    is_root = os.geteuid() == 0
+    if is_root and files.exists() and files.stat().st_uid != 0:
         yield Identity(user=files.stat().st_uid)
     if shutil.which(_NAMESPACE[0]):
         yield Identity(prefix=_NAMESPACE)
-    yield Identity(user=NOBODY)
+    if is_root:
+        yield Identity(user=NOBODY)
 
 
 def _can_run(who: Identity, program: Path, folder: Path) -> bool:

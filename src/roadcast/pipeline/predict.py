@@ -212,11 +212,14 @@ class Predict:
         if not state.sensors:
             return
         issue = await self._step(state)
+        self._issued_ms = at_ms
         rows = self._rows(issue)
+        if not len(rows.sensor_no):
+            self._board.report("predict", Status.OK, f"nothing is known at {from_ms(at_ms):%Y-%m-%d %H:%M} UTC")
+            return
         async with self._database.write() as writer:
             await forecasts.store(writer, rows, self.partitions)
         await self._publish(rows)
-        self._issued_ms = at_ms
         self._board.report("predict", Status.OK, f"issued {from_ms(at_ms):%Y-%m-%d %H:%M} UTC with {issue.model}")
 
     async def _fit(self, at_ms: int, day: int) -> None:

@@ -21,6 +21,8 @@ from roadcast.errors import Unavailable
 
 WRITE_TIMEOUT_S = 600
 """Longest run of one writing statement: a bulk load of history takes its time."""
+GRACE_S = 5
+"""How much longer than the server's own time-out a transaction may take before the server counts as frozen."""
 
 REMEDY = "See that PostgreSQL runs and that DB_HOST, DB_PORT, DB_USER, DB_PASSWORD and DB_NAME are right."
 """What to do about a database that cannot be used."""
@@ -192,7 +194,7 @@ def _unavailable() -> Generator[None]:
     except PoolTimeout as error:
         raise Unavailable("Every database connection is busy.", remedy="Raise DB_POOL_SIZE.") from error
     except TimeoutError as error:
-        raise Unavailable("The database does not answer.", remedy=_REMEDY) from error
+        raise Unavailable("The database does not answer.", remedy=REMEDY) from error
     except (DBAPIError, psycopg.OperationalError) as error:
         if isinstance(error, psycopg.OperationalError) or isinstance(error.orig, psycopg.OperationalError):
             raise Unavailable("The database does not answer.", remedy=REMEDY) from error

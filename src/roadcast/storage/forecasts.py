@@ -55,7 +55,7 @@ async def store(writer: Writer, issue: IssuedRows, partitions: Partitions) -> No
             "volume": real_arrays(issue.volume),
             "confidence": real_arrays(issue.confidence),
             "tolerance": real_arrays(issue.tolerance),
-            "quantiles": real_arrays(issue.quantiles.reshape(n, -1)),
+            "quantiles": real_arrays(issue.quantiles.reshape(n, issue.speed.shape[1] * len(QUANTILES))),
             "candidates": real_arrays(candidates),
         },
     )
