@@ -59,7 +59,7 @@ def worker() -> None:
     """Serve on behalf of a supervisor, which says on standard input where things are."""
     from roadcast.supervisor import EX_CONFIG, owner  # noqa: PLC0415
     from roadcast.wiring import Address, database_address  # noqa: PLC0415
-    from roadcast.wiring import serve as serve_here  # noqa: PLC0415
+    from roadcast.worker import serve as serve_here  # noqa: PLC0415
 
     told = owner()
     try:

@@ -1,22 +1,14 @@
 """The composition root: chooses the adapters, makes every part, and runs them in one process."""
 
 import asyncio
-import os
-import signal
-import socket
-from collections.abc import AsyncGenerator, Mapping, Sequence
-from contextlib import asynccontextmanager, nullcontext, suppress
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
-from types import FrameType
 from uuid import UUID, uuid4
 
 import structlog
-import uvicorn
-import uvloop
 
-from roadcast import telemetry
-from roadcast.api.app import create_app
 from roadcast.api.context import ApiContext, ApiLimits, Request
 from roadcast.api.deps import analyst
 from roadcast.domain.clock import Feed, FeedClock
@@ -45,8 +37,6 @@ from roadcast.streaming.memory import MemoryLog
 
 log = structlog.get_logger()
 
-SHUTDOWN_S = 5
-"""How long requests may take to finish at the end."""
 LOG_RECORDS = 20_000
 """Records of a topic that the log in memory keeps for its slowest reader before publishers wait."""
 _ASSUMED = ("timezone", "interval_s")
@@ -165,10 +155,51 @@ class System:
         """How values become documents."""
         return Presenter(self.settings.units, self.settings.interval_s, self.settings.stale_after_s)
 
+    @property
+    def ingest_config(self) -> IngestConfig:
+        """What ingest is told."""
+        settings = self.settings
+        return IngestConfig(
+            topic=self.topics.aggregates,
+            interval_ms=self.interval_ms,
+            timezone=settings.timezone,
+            max_future_s=settings.max_future_s,
+            allowed_lateness_s=settings.allowed_lateness_s,
+            idle_timeout_s=settings.idle_timeout_s,
+            queue_readings=settings.ingest_queue_readings,
+            register_unknown=settings.unknown_sensors == "register",
+            pinned_to=DEMO if self.feed == "demo" else None,
+            retention_days=settings.retention_days,
+        )
+
+    @property
+    def predict_config(self) -> PredictConfig:
+        """What predict is told."""
+        engine = EngineConfig(self.horizons, self.settings.units.tolerance_mph)
+        topics = self.topics
+        return PredictConfig(topics.aggregates, topics.predictions, self.interval_ms, self.settings.timezone, engine)
+
+    @property
+    def score_config(self) -> ScoreConfig:
+        """What score is told."""
+        return ScoreConfig(self.topics.predictions, self.interval_ms, self.horizons, self.settings.timezone)
+
+    @property
+    def interval_ms(self) -> int:
+        """Length of a window."""
+        return self.settings.interval_s * 1000
+
+    @property
+    def horizons(self) -> int:
+        """How many windows ahead forecasts reach."""
+        return self.settings.horizon_minutes * 60 // self.settings.interval_s
+
 
 @asynccontextmanager
-async def running(settings: Settings, mode: Mode, address: Address, fail: "Failure") -> AsyncGenerator[ApiContext]:
-    """Every part, running; what the API needs of them. `fail` hears when a service ends."""
+async def running(
+    settings: Settings, mode: Mode, address: Address, ended: Callable[["asyncio.Task[None]"], None]
+) -> AsyncGenerator[ApiContext]:
+    """Every part, running; what the API needs of them. `ended` hears when they end."""
     database = connect(settings, address)
     await prepare(settings, address, database)
     async with database.read() as reader:
@@ -191,7 +222,7 @@ async def running(settings: Settings, mode: Mode, address: Address, fail: "Failu
         log.info("one_worker", detail=f"API_WORKERS={settings.api_workers} is a ceiling: the log in memory runs one")
     parts = _Parts(system)
     task = asyncio.create_task(run(parts.services()), name="services")
-    task.add_done_callback(fail.of)
+    task.add_done_callback(ended)
     try:
         yield parts.context
     finally:
@@ -206,44 +237,20 @@ class _Parts:
 
     def __init__(self, system: System) -> None:
         settings = system.settings
-        interval_ms = settings.interval_s * 1000
-        topics = system.topics
         self.system = system
         self.relay = Relay(
-            system.database, system.log, topics, system.state, system.hub, system.clock,
+            system.database, system.log, system.topics, system.state, system.hub, system.clock,
             system.board, system.presenter,
             self._analytics,
         )  # fmt: skip
         self.ingest = Ingest(
-            system.database, system.log, system.clock, system.board,
-            IngestConfig(
-                topic=topics.aggregates,
-                interval_ms=interval_ms,
-                timezone=settings.timezone,
-                max_future_s=settings.max_future_s,
-                allowed_lateness_s=settings.allowed_lateness_s,
-                idle_timeout_s=settings.idle_timeout_s,
-                queue_readings=settings.ingest_queue_readings,
-                register_unknown=settings.unknown_sensors == "register",
-                pinned_to=DEMO if system.feed == "demo" else None,
-                retention_days=settings.retention_days,
-            ),
-            self.relay.caught_up,
-        )  # fmt: skip
-        horizons = settings.horizon_minutes * 60 // settings.interval_s
+            system.database, system.log, system.clock, system.board, system.ingest_config, self.relay.caught_up
+        )
         self.predict = Predict(
-            system.database, system.log, system.clock, system.board,
-            PredictConfig(
-                topics.aggregates, topics.predictions, interval_ms, settings.timezone,
-                EngineConfig(horizons, settings.units.tolerance_mph),
-            ),
-            self._learn_references,
-        )  # fmt: skip
-        self.scorer = Scorer(
-            system.database, system.log, system.board,
-            ScoreConfig(topics.predictions, interval_ms, horizons, settings.timezone),
-        )  # fmt: skip
-        self.alerts = Alerts(system.database, system.log, topics.alerts)
+            system.database, system.log, system.clock, system.board, system.predict_config, self._learn_references
+        )
+        self.scorer = Scorer(system.database, system.log, system.board, system.score_config)
+        self.alerts = Alerts(system.database, system.log, system.topics.alerts)
         self.desk = IncidentDesk(system.database, system.clock, self.alerts)
         self.detect = Detect(
             system.database, system.clock, system.board, self.alerts, settings.stale_after_s, self._announce
@@ -364,51 +371,3 @@ class _Parts:
         await self._reload()
         self.system.board.report("demo", Status.OK, "simulated corridor")
         self.demo_loaded.set()
-
-
-class Failure:
-    """Ends the process when a service ends, so that whoever supervises it starts it again."""
-
-    def __init__(self) -> None:
-        self.happened = False
-
-    def of(self, task: "asyncio.Task[None]") -> None:
-        """Called with the task of all services when it is done."""
-        if task.cancelled():
-            return
-        self.happened = True
-        error = task.exception()
-        log.critical("service_ended", exc_info=error)
-        os.kill(os.getpid(), signal.SIGTERM)
-
-
-def serve(settings: Settings, mode: Mode, address: Address, listener: socket.socket) -> int:
-    """Run everything behind a listening socket until a signal comes; the exit code.
-
-    Raises:
-        StartError: the database cannot be used.
-    """
-    problem = telemetry.set_up(settings.log_level, settings.log_format, settings.log_file)
-    if problem:
-        log.warning("log_file", detail=problem)
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        return runner.run(_serve(settings, mode, address, listener))
-
-
-async def _serve(settings: Settings, mode: Mode, address: Address, listener: socket.socket) -> int:
-    """Start the parts, then the server: an error of theirs at the start is ours to report, and not the server's."""
-    failure = Failure()
-    async with running(settings, mode, address, failure) as context:
-        config = uvicorn.Config(
-            create_app(lambda: nullcontext(context)), ws="websockets-sansio", lifespan="on", log_config=None,
-            access_log=False, timeout_graceful_shutdown=SHUTDOWN_S, server_header=False,
-            ws_per_message_deflate=False, ws_max_size=65_536,
-        )  # fmt: skip
-        for signum in (signal.SIGTERM, signal.SIGINT):  # the server raises again what ended it; the parts end first
-            signal.signal(signum, _hear)
-        await uvicorn.Server(config).serve(sockets=[listener])
-    return 1 if failure.happened else 0
-
-
-def _hear(_signum: int, _frame: FrameType | None) -> None:
-    """All is said: the server has ended because of it."""
