@@ -95,7 +95,12 @@ class Cursor:
 
 async def _cursor(
     cursor: Annotated[
-        str | None, Query(max_length=40, description="From the `Link` header of the page before.")
+        str | None,
+        Query(
+            max_length=40,
+            description="From the `Link` header of the page before.",
+            json_schema_extra={"pattern": r"^\d{1,14}\.\d{1,9}$"},
+        ),
     ] = None,
 ) -> Cursor | None:
     if cursor is None:

@@ -11,6 +11,7 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import Response
 from starlette.exceptions import HTTPException as StarletteHTTPException
+from starlette.routing import Match, Route
 from typing_extensions import TypedDict
 
 from roadcast.errors import Conflict, FieldError, InvalidInput, NotFound, RoadcastError, Unavailable
@@ -88,6 +89,12 @@ RESPONSES: Responses = {
 }
 """What any route may answer besides; as `responses=` of a router."""
 NOT_FOUND: Responses = {404: {"model": Problem, "description": "There is no such thing."}}
+BODY: Responses = {
+    400: {"model": Problem, "description": "The body is not JSON."},
+    413: {"model": Problem, "description": "The body exceeds MAX_BODY_BYTES."},
+}
+"""What any route with a body may answer besides."""
+JSON_BODY: Responses = {**BODY, 415: {"model": Problem, "description": "The body is not declared as JSON."}}
 CONFLICT: Responses = {409: {"model": Problem, "description": "Its state does not allow it."}}
 
 
@@ -113,6 +120,10 @@ async def _invalid_request(request: Request, error: Exception) -> Response:
     details = error.errors()
     if any(detail["type"] == "json_invalid" for detail in details):
         return problem(request, HTTPStatus.BAD_REQUEST, "The body is not JSON.")
+    if any(isinstance(detail["input"], bytes) for detail in details):
+        return problem(
+            request, HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "Declare the body as JSON: Content-Type: application/json."
+        )
     errors = [_validation_error(detail) for detail in details[:MOST_ERRORS]]
     named = "; ".join(f"{item['field']}: {item['reason']}" for item in errors)
     return problem(request, HTTPStatus.UNPROCESSABLE_ENTITY, named, errors)
@@ -127,15 +138,27 @@ def _validation_error(detail: Mapping[str, Any]) -> ProblemError:
 
 async def _http_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, StarletteHTTPException)  # noqa: S101 - registered for nothing else
+    if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
+        return _not_allowed(request)
     return problem(request, error.status_code, _detail(request, error), headers=error.headers)
+
+
+def _not_allowed(request: Request) -> Response:
+    """Several routes may share a path; starlette names the methods of the first alone."""
+    here = [
+        route
+        for route in request.app.routes
+        if isinstance(route, Route) and route.matches(request.scope)[0] is Match.PARTIAL
+    ]
+    allowed = ", ".join(sorted(set[str]().union(*(route.methods or () for route in here))))
+    text = f"{request.method} is not allowed here; allowed: {allowed}."
+    return problem(request, HTTPStatus.METHOD_NOT_ALLOWED, text, headers={"Allow": allowed})
 
 
 def _detail(request: Request, error: StarletteHTTPException) -> str:
     match error.status_code:
         case HTTPStatus.NOT_FOUND if error.detail == HTTPStatus.NOT_FOUND.phrase:
             return f"There is nothing at {shown(request.url.path)}; /docs lists what there is."
-        case HTTPStatus.METHOD_NOT_ALLOWED:
-            return f"{request.method} is not allowed here; allowed: {(error.headers or {}).get('Allow', '')}."
         case _:
             return error.detail
 

@@ -1,6 +1,7 @@
 """Incidents: changed in the store, and told to whoever listens to alerts."""
 
 from collections.abc import Mapping
+from datetime import datetime
 from uuid import UUID, uuid4, uuid5
 
 import structlog
@@ -63,6 +64,8 @@ class IncidentDesk:
                 raise NotFound(f"There is no incident {incident_id}.")
             if before.status is IncidentStatus.CLOSED or action == before.status.value:
                 raise Conflict(f"Incident {incident_id} is {before.status.value} already.")
+            if isinstance(ended_at := changes.get("ended_at"), datetime):  # what is still to come may be called off
+                changes = {**changes, "ended_at": max(ended_at, before.started_at)}
             after = await incidents.change(writer, incident_id, self._clock.now(), action, changes)
         if after is None:
             raise NotFound(f"There is no incident {incident_id}.")

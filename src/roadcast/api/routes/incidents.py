@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from datetime import datetime, timedelta
-from typing import Annotated, TypeVar
+from typing import Annotated, Any, TypeVar
 from uuid import UUID, uuid4
 
 from fastapi import APIRouter, Query
@@ -14,7 +14,7 @@ from roadcast.api.answers import answer
 from roadcast.api.context import ApiContext
 from roadcast.api.deps import DEFAULT_LIMIT, Context, Limit, OneSensor, find_sensor
 from roadcast.api.fields import Code, Text, Time
-from roadcast.api.problems import CONFLICT, NOT_FOUND, RESPONSES
+from roadcast.api.problems import CONFLICT, JSON_BODY, NOT_FOUND, RESPONSES
 from roadcast.domain.incident import Incident, IncidentStatus, Severity
 from roadcast.errors import NotFound
 from roadcast.live.documents import IncidentDocument, incident_document
@@ -22,11 +22,16 @@ from roadcast.storage import incidents
 
 router = APIRouter(prefix="/api/incidents", tags=["incidents"], responses=RESPONSES)
 OF_ONE = {**NOT_FOUND, **CONFLICT}
+MADE = {**NOT_FOUND, **JSON_BODY}
 
 Value = TypeVar("Value")
-Latitude = Annotated[float, Field(ge=-90, le=90, allow_inf_nan=False)]
-Longitude = Annotated[float, Field(ge=-180, le=180, allow_inf_nan=False)]
-Lanes = Annotated[int, Field(ge=0, le=20)]
+Latitude = Annotated[float, Field(strict=True, ge=-90, le=90, allow_inf_nan=False)]
+Longitude = Annotated[float, Field(strict=True, ge=-180, le=180, allow_inf_nan=False)]
+Lanes = Annotated[int, Field(strict=True, ge=0, le=20)]
+
+
+ABSENT: Any = Field(None, json_schema_extra=lambda schema: schema.pop("default"))
+"""The default of what may be left out and cannot be null; `exclude_unset` leaves it out again."""
 
 
 class IncidentIn(BaseModel):
@@ -51,9 +56,9 @@ class IncidentChange(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    type: Code | None = None
-    severity: Severity | None = None
-    description: Text | None = None
+    type: Code = ABSENT
+    severity: Severity = ABSENT
+    description: Text = ABSENT
     lanes: Lanes | None = None
     latitude: Latitude | None = None
     longitude: Longitude | None = None
@@ -62,9 +67,6 @@ class IncidentChange(BaseModel):
     def _something(self) -> "IncidentChange":
         if not self.model_fields_set:
             raise ValueError(f"expected at least one of {', '.join(IncidentChange.model_fields)}")
-        unset = [name for name in ("type", "severity", "description") if name in self.model_fields_set]
-        if any(getattr(self, name) is None for name in unset):
-            raise ValueError("type, severity and description cannot be null")
         return self
 
 
@@ -98,7 +100,7 @@ async def listed(
     return answer([incident_document(incident) for incident in found])
 
 
-@router.post("", status_code=201, operation_id="create_incident", response_model=IncidentDocument, responses=NOT_FOUND)
+@router.post("", status_code=201, operation_id="create_incident", response_model=IncidentDocument, responses=MADE)
 async def create(context: Context, wanted: IncidentIn) -> Response:
     """Report an incident."""
     made = await context.incidents.create(_incident(context, wanted))
@@ -154,7 +156,12 @@ async def acknowledge(context: Context, incident_id: UUID) -> Response:
     return await _change(context, incident_id, "acknowledged", {"status": IncidentStatus.ACKNOWLEDGED})
 
 
-@router.patch("/{incident_id}", operation_id="edit_incident", response_model=IncidentDocument, responses=OF_ONE)
+@router.patch(
+    "/{incident_id}",
+    operation_id="edit_incident",
+    response_model=IncidentDocument,
+    responses={**OF_ONE, **JSON_BODY},
+)
 async def edit(context: Context, incident_id: UUID, wanted: IncidentChange) -> Response:
     """Correct what is known of it."""
     return await _change(context, incident_id, "edited", wanted.model_dump(exclude_unset=True))

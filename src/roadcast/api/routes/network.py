@@ -6,7 +6,7 @@ from typing import Literal
 
 import numpy as np
 from fastapi import APIRouter
-from fastapi.responses import Response
+from fastapi.responses import JSONResponse, Response
 from numpy.typing import NDArray
 from typing_extensions import TypedDict
 
@@ -86,10 +86,14 @@ class StateDocument(TypedDict):
     forecast: ForecastColumns | None
 
 
-class GeoJsonResponse(Response):
+class GeoJsonResponse(JSONResponse):
     """GeoJSON says what it is."""
 
     media_type = "application/geo+json"
+
+    def render(self, content: object) -> bytes:
+        """As JSON."""
+        return encode(content)
 
 
 @router.get("", operation_id="get_network", response_model=FeatureCollection, response_class=GeoJsonResponse)
@@ -102,7 +106,7 @@ async def network(context: Context, present: Present) -> Response:
     points = [_sensor_feature(sensor, present) for sensor in known.values()]
     lines = [_link_feature(link, by_code, context.units) for link in links]
     collection: FeatureCollection = {"type": "FeatureCollection", "features": [*points, *lines]}
-    return GeoJsonResponse(encode(collection))
+    return GeoJsonResponse(collection)
 
 
 def _sensor_feature(sensor: Sensor, present: Presenter) -> Feature:

@@ -27,7 +27,7 @@ from roadcast.api.deps import (
 )
 from roadcast.api.examples import FORECAST, GENERATED, PREDICTION, example
 from roadcast.api.fields import Code
-from roadcast.api.problems import NOT_FOUND, RESPONSES
+from roadcast.api.problems import JSON_BODY, NOT_FOUND, RESPONSES
 from roadcast.domain.ids import Packed, pack, unpack
 from roadcast.domain.times import from_ms
 from roadcast.errors import FieldError, InvalidInput, NotFound
@@ -38,6 +38,9 @@ from roadcast.storage.forecasts import IssuedRows
 router = APIRouter(prefix="/api/predictions", tags=["predictions"], responses={**RESPONSES, **NOT_FOUND})
 
 
+MOST_MINUTES = 120
+"""The longest horizon that HORIZON_MINUTES can be set to."""
+
 State = Literal["completed", "pending", "unavailable"]
 
 
@@ -45,7 +48,9 @@ class GenerateIn(BaseModel):
     """Which forecast is wanted."""
 
     sensor_id: Code = Field(examples=["SENSOR_001"])
-    horizon_minutes: int = Field(strict=True, description="A multiple of the interval.", examples=[30])
+    horizon_minutes: int = Field(
+        strict=True, ge=1, le=MOST_MINUTES, description="A multiple of the interval.", examples=[30]
+    )
 
 
 class GeneratedDocument(TypedDict):
@@ -77,11 +82,13 @@ async def latest(
     sensor: OneSensor,
     after: After,
     min_confidence: Annotated[float | None, Query(ge=0, le=1, description="Only forecasts at least as sure.")] = None,
-    horizon_minutes: Annotated[int | None, Query(ge=1, le=120, description="Only this horizon.")] = None,
+    horizon_minutes: Annotated[int | None, Query(ge=1, le=MOST_MINUTES, description="Only this horizon.")] = None,
     as_of: AsOf = None,
     limit: Limit = DEFAULT_LIMIT,
 ) -> Response:
     """The newest issue, by sensor and horizon."""
+    if horizon_minutes is not None and not _is_horizon(context, horizon_minutes):
+        raise _bad_horizon(context, horizon_minutes)
     issue = await _newest(context, as_of)
     if issue is None:
         return answer([])
@@ -121,7 +128,7 @@ async def accuracy(context: Context, days: Days = 7) -> Response:
     status_code=202,
     operation_id="generate_prediction",
     response_model=GeneratedDocument,
-    responses=example(dict(GENERATED), 202),
+    responses={**example(dict(GENERATED), 202), **JSON_BODY},
 )
 async def generate(context: Context, wanted: GenerateIn) -> Response:
     """Ask for a forecast from the newest readings."""

@@ -13,7 +13,7 @@ from roadcast.api.deps import Context
 from roadcast.api.examples import ACCOUNT, example
 from roadcast.api.fields import LONGEST_CODE, Code, Time
 from roadcast.api.intake import Intake, read_body
-from roadcast.api.problems import CONFLICT, RESPONSES, Problem, ProblemError, shown
+from roadcast.api.problems import BODY, CONFLICT, RESPONSES, ProblemError, shown
 from roadcast.domain.reading import Account, Source
 from roadcast.domain.times import to_ms
 from roadcast.errors import FieldError, InvalidInput
@@ -30,7 +30,9 @@ class ReadingIn(BaseModel):
 
     sensor_id: str = Field(min_length=1, max_length=LONGEST_CODE, examples=["SENSOR_001"])
     timestamp: str = Field(
-        description="End of the interval, RFC 3339 with Z or an offset.", examples=["2024-01-15T10:30:00Z"]
+        description="End of the interval, RFC 3339 with Z or an offset.",
+        examples=["2024-01-15T10:30:00Z"],
+        json_schema_extra={"format": "date-time"},
     )
     speed: float | None = Field(None, description="mph, or km/h with UNITS=metric.", examples=[45.5])
     volume: float | None = Field(None, description="Vehicles in the interval, all lanes.", examples=[120])
@@ -69,7 +71,7 @@ _BODY: dict[str, Any] = {
     operation_id="post_readings",
     response_model=AccountDocument,
     openapi_extra=_BODY,
-    responses={**example(dict(ACCOUNT)), **CONFLICT, 400: {"model": Problem}, 413: {"model": Problem}},
+    responses={**example(dict(ACCOUNT)), **CONFLICT, **BODY},
 )
 async def post_readings(
     request: Request,
