@@ -57,9 +57,7 @@ def setting(group: str, default: Any, description: str, **limits: Any) -> Any:
 class Settings(BaseSettings):
     """All settings. An empty value means the default; names are those of the environment variables, in capitals."""
 
-    model_config = SettingsConfigDict(
-        env_file=".env", env_file_encoding="utf-8", env_ignore_empty=True, extra="ignore", frozen=True
-    )
+    model_config = SettingsConfigDict(env_file=".env", env_file_encoding="utf-8-sig", extra="ignore", frozen=True)
 
     # Database
     db_host: str | None = setting("Database", None, "PostgreSQL 13 or newer. Unset: the embedded PostgreSQL.")
@@ -114,7 +112,7 @@ class Settings(BaseSettings):
     log_file: Path | None = setting(
         "Logging",
         Path("/var/log/traffic-api/app.log"),
-        "File beside standard output; unwritable is one warning.",
+        "File beside standard output, empty for none; unwritable is one warning.",
     )
 
     # Security
@@ -153,6 +151,13 @@ class Settings(BaseSettings):
     idle_timeout_s: float = setting(
         "Pipeline", 30.0, "A window closes when its sensors have been silent for this long.", gt=0
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _empty_means_default(cls, values: dict[str, Any]) -> dict[str, Any]:
+        """An empty LOG_FILE means none; any other empty value its default."""
+        given = {name: value for name, value in values.items() if value != "" or name == "log_file"}
+        return given | ({"log_file": None} if given.get("log_file") == "" else {})
 
     @field_validator("cors_origins", "roles", mode="before")
     @classmethod
@@ -196,7 +201,12 @@ def load_settings(mode: Mode | None = None, **given: Any) -> Settings:
     try:
         settings = Settings(**given)
     except ValidationError as error:
-        raise SettingsError("; ".join(_readable(error)), remedy="Correct it in the environment or .env.") from None
+        raise SettingsError(
+            "; ".join(_readable(error)) + ".", remedy="Correct it in the environment or .env."
+        ) from None
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else f"byte {error.start} is not UTF-8"
+        raise SettingsError(f".env cannot be read: {reason}.", remedy="Correct it, or remove it.") from error
     settings = settings.model_copy(update=_mode_defaults(settings, mode or Mode.DEVELOPMENT))
     _refuse_contradictions(settings, mode or Mode.DEVELOPMENT)
     return settings
@@ -227,8 +237,17 @@ def _mode_defaults(settings: Settings, mode: Mode) -> dict[str, object]:
     }
     given = {name for name in settings.model_fields_set if getattr(settings, name) is not None}
     return {name: value for name, value in decided.items() if name not in given} | {
-        "data_dir": settings.data_dir.expanduser().absolute()
+        "data_dir": _whole("DATA_DIR", settings.data_dir),
+        "log_file": settings.log_file and _whole("LOG_FILE", settings.log_file),
     }
+
+
+def _whole(name: str, path: Path) -> Path:
+    """The path from the root, whatever becomes the working directory."""
+    try:
+        return path.expanduser().absolute()
+    except RuntimeError as error:
+        raise SettingsError(f"{name}={path}: that user's home is not known.", remedy="Write the whole path.") from error
 
 
 def _refuse_contradictions(settings: Settings, mode: Mode) -> None:

@@ -9,7 +9,7 @@ import structlog
 from asgi_correlation_id import correlation_id
 from structlog.typing import EventDict, Processor, WrappedLogger
 
-QUIET = ("matplotlib", "asyncio", "watchfiles", "httpx", "httpcore", "multipart")
+QUIET = ("uvicorn", "matplotlib", "asyncio", "watchfiles", "httpx", "httpcore", "multipart")
 """Libraries whose details help nobody, even in development."""
 
 

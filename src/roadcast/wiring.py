@@ -39,6 +39,8 @@ log = structlog.get_logger()
 
 LOG_RECORDS = 20_000
 """Records of a topic that the log in memory keeps for its slowest reader before publishers wait."""
+_DEMO_HISTORY = "demo_history"
+"""The fact that the demo's history is stored whole."""
 _ASSUMED = ("timezone", "interval_s")
 """Settings that the stored rollups assume."""
 
@@ -353,9 +355,12 @@ class _Parts:
             create_incident=self.desk.create,
             close_incident=self._close_incident,
             loaded=self._demo_is_loaded,
-            progress=lambda text: system.board.report("demo", Status.STARTING, text),
+            completed=self._demo_is_complete,
         )
-        await DemoFeed(config, ports, system.clock.wall).run(system.clock.feed.reached_at)
+        system.board.report("demo", Status.STARTING, "simulating the newest days")
+        async with system.database.read() as reader:
+            complete = await marks.meta(reader, _DEMO_HISTORY) is not None
+        await DemoFeed(config, ports, system.clock.wall).run(system.clock.feed.reached_at, complete=complete)
 
     async def _describe(self, known: Sequence[Sensor], links: Sequence[Link]) -> None:
         await describe_network(self.system.database, known, links)
@@ -371,3 +376,9 @@ class _Parts:
         await self._reload()
         self.system.board.report("demo", Status.OK, "simulated corridor")
         self.demo_loaded.set()
+
+    async def _demo_is_complete(self) -> None:
+        """The older history is there too: learn from all of it."""
+        async with self.system.database.write() as writer:
+            await marks.set_meta(writer, _DEMO_HISTORY, "complete")
+        await self.predict.reload()

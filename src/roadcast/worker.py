@@ -1,6 +1,7 @@
 """The worker: everything behind a listening socket, until a signal comes or a service ends."""
 
 import asyncio
+import gc
 import os
 import signal
 import socket
@@ -19,6 +20,8 @@ from roadcast.wiring import running
 
 log = structlog.get_logger()
 
+GC_THRESHOLDS = (20_000, 20, 50)
+"""Batches of readings and forecasts are many short-lived values, none of them in cycles: look for those less often."""
 SHUTDOWN_S = 5
 """How long requests may take to finish at the end."""
 
@@ -55,6 +58,8 @@ def serve(settings: Settings, mode: Mode, address: Address, listener: socket.soc
 async def _serve(settings: Settings, mode: Mode, address: Address, listener: socket.socket) -> int:
     """Start the parts, then the server: an error of theirs at the start is ours to report, and not the server's."""
     failure = Failure()
+    gc.freeze()  # what is loaded now stays; collections need not look at it again
+    gc.set_threshold(*GC_THRESHOLDS)
     async with running(settings, mode, address, failure.of) as context:
         config = uvicorn.Config(
             create_app(lambda: nullcontext(context)), ws="websockets-sansio", lifespan="on", log_config=None,

@@ -42,7 +42,9 @@ class System:
         self.client = httpx.Client(base_url=f"http://127.0.0.1:{self.port}", timeout=PATIENCE_S)
 
     def __enter__(self) -> Self:
-        assert eventually(self.answers, PATIENCE_S), self.said.read_text()
+        if not eventually(lambda: self.answers() or self.process.poll() is not None, PATIENCE_S) or not self.answers():
+            self.__exit__()
+            raise AssertionError(self.said.read_text())
         return self
 
     def __exit__(self, *_: object) -> None:

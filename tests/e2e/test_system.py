@@ -67,7 +67,7 @@ def test_whatever_is_killed_nothing_acknowledged_is_lost_or_doubled(tmp_path: Pa
         assert eventually(system.answers)
         assert system.worker() != worker
         sent = recount(system, sent)
-        sent = pour(system, sent, system.process.kill)
+        sent = pour(system, sent, system.process.kill)  # and not waited for: a zombie owns nothing
         with System(tmp_path, FEED="none") as following:
             sent = recount(following, sent)
             sent = pour(following, sent, following.kill)

@@ -333,6 +333,29 @@ def test_as_it_was_known_then(address):
     asyncio.run(go())
 
 
+@pytest.mark.parametrize("days", [0, 1, 3, 20])
+def test_what_was_current_then_is_the_newest_that_was_known(address, days: int):
+    """Also of a sensor that was silent for long before, and reported again after."""
+
+    async def go() -> None:
+        ages = {"A": [40, 30, 2.5, 0], "B": [21.1, 0.1], "C": [2]}
+        at = [to_ms(NOW - timedelta(days=age)) for own in ages.values() for age in own]
+        who = np.array([i for i, own in enumerate(ages.values()) for _ in own], np.int32)
+        values = np.arange(len(at) * 4, dtype=np.float32).reshape(-1, 4) / 100
+        async with connected(address) as database:
+            state = await load(database, ReadingBatch(tuple(ages), who, np.array(at, np.int64), values))
+            async with client(make_context(database, state)) as http:
+                then = NOW - timedelta(days=days)
+                found = (await http.get("/api/traffic/current", params={"as_of": then.isoformat()})).json()
+        assert {item["sensor_id"]: datetime.fromisoformat(item["timestamp"]) for item in found} == {
+            code: max(NOW - timedelta(days=age) for age in own if age >= days)
+            for code, own in ages.items()
+            if max(own) >= days
+        }
+
+    asyncio.run(go())
+
+
 def an_issue(at: datetime, speed: float) -> IssuedRows:
     shape = (2, 12)
     values = np.full(shape, speed, np.float32)
@@ -398,6 +421,10 @@ def test_an_incidents_life(address):
         assert [event["action"] for event in found["history"]] == ["created", "acknowledged", "edited", "closed"]
         assert (found["lanes"], found["description"], found["status"]) == (2, "two lanes", "closed")
         assert (await http.get("/api/incidents/018d0cab-c440-801e-8000-000000000001")).status_code == 404
+        works = {"type": "roadworks", "started_at": "2026-04-01T06:00:00Z"}
+        planned = (await http.post("/api/incidents", json=works)).json()
+        off = (await http.post(f"/api/incidents/{planned['incident_id']}/close")).json()
+        assert off["ended_at"] == off["started_at"]
 
     with_history(address, look)
 

@@ -1,4 +1,5 @@
 import re
+from uuid import UUID
 
 import pytest
 from api_doubles import NOW, TICK, PromptPredictor, client, make_app, make_context
@@ -52,7 +53,7 @@ async def test_pages_of_predictions_join_to_the_whole():
 
 async def test_without_an_issue_there_are_no_predictions():
     context = make_context()
-    context.state.issue = None
+    context.state.foresee(None)
     async with client(context) as http:
         assert (await http.get("/api/predictions/latest")).json() == []
         assert (await http.get("/api/network/state")).json()["forecast"] is None
@@ -284,6 +285,46 @@ async def test_a_value_is_echoed_within_bounds():
     assert len(long.text) < 1_000
     assert [answer.status_code for answer in (half, *halves)] == [422] * 4
     assert len(deep.text) < 1_000
+
+
+@pytest.mark.parametrize("minutes", [7, 90])
+async def test_a_horizon_that_there_cannot_be_is_refused(minutes: int):
+    async with client(make_context()) as http:
+        answer = await http.get(f"/api/predictions/latest?horizon_minutes={minutes}")
+    assert answer.status_code == 422
+    assert [error["field"] for error in answer.json()["errors"]] == ["horizon_minutes"]
+
+
+@pytest.mark.parametrize("path", ["/api/incidents", "/api/predictions/generate"])
+async def test_a_body_that_is_not_declared_as_json_is_told_how(path: str):
+    async with client(make_context()) as http:
+        answer = await http.post(path, content=b'{"type": "a"}', headers={"content-type": "text/plain"})
+    assert answer.status_code == 415
+    assert "Content-Type: application/json" in answer.json()["detail"]
+
+
+@pytest.mark.parametrize(
+    ("path", "allowed"),
+    [("/api/incidents", "GET, POST"), (f"/api/incidents/{UUID(int=1)}", "GET, PATCH"), ("/docs", "GET")],
+)
+async def test_every_method_of_a_path_is_allowed(path: str, allowed: str):
+    async with client(make_context()) as http:
+        answer = await http.put(path)
+    assert (answer.status_code, answer.headers["allow"]) == (405, allowed)
+
+
+async def test_what_cannot_be_null_is_named():
+    async with client(make_context()) as http:
+        answer = await http.patch(f"/api/incidents/{UUID(int=1)}", json={"type": None, "severity": None, "lanes": None})
+    assert [error["field"] for error in answer.json()["errors"]] == ["type", "severity"]
+
+
+@pytest.mark.parametrize("field", ["lanes", "latitude"])
+@pytest.mark.parametrize("value", [True, "1"])
+async def test_numbers_of_an_incident_are_numbers(field: str, value: object):
+    async with client(make_context()) as http:
+        answer = await http.post("/api/incidents", json={"type": "a", field: value})
+    assert [error["field"] for error in answer.json()["errors"]] == [field]
 
 
 async def test_a_head_is_answered_as_its_get():

@@ -15,7 +15,7 @@ from roadcast.domain.reading import ReadingBatch, merge
 from roadcast.domain.times import from_ms, rfc3339, to_ms
 from roadcast.domain.units import Units
 from roadcast.pipeline.checks import check
-from roadcast.streaming.messages import IssueComplete, ReadingStored, decode, encode
+from roadcast.streaming.messages import ForecastIssued, IssueComplete, ReadingStored, decode, encode, encode_rows
 
 NOON = datetime(2026, 3, 2, 12, tzinfo=UTC)
 
@@ -122,12 +122,24 @@ def test_the_edges_are_kept():
     assert check(edges, newest_ms=to_ms(NOON), max_future_s=300).passed.all()
 
 
+def test_many_forecasts_are_written_as_one_by_one():
+    shared = {"issued_ms": 1, "interval_ms": 300_000, "model": "m", "version": "v"}
+    own = {"sensor_id": "A", "sensor_no": 1, "age_ticks": 0}
+    arrays = {name: np.array([1.5, NAN], np.float32) for name in ("speed", "volume", "confidence", "tolerance")}
+    quantiles = np.array([[1.5, 2.25], [NAN, NAN]], np.float32)
+    [value] = encode_rows(shared, [{**own, **arrays, "quantiles": quantiles}])
+    pair = [1.5, None]
+    assert decode(value) == ForecastIssued(
+        "A", 1, 1, 300_000, "m", "v", 0, pair, pair, pair, pair, [[1.5, 2.25], [None, None]]
+    )
+
+
 def test_messages_leave_out_what_is_missing_and_skip_what_they_do_not_know():
     stored = ReadingStored("A", 1, 5, 6, speed=0.0)
     assert b"volume" not in encode(stored)
     assert decode(encode(stored)) == stored
-    assert decode(b'{"kind":"issue","issued_ms":1,"sensors":2,"model":"m","version":"v","more":[1]}') == IssueComplete(
-        1, 2, "m", "v"
-    )
+    assert decode(
+        b'{"kind":"issue","issued_ms":1,"sensors":2,"horizons":12,"model":"m","version":"v","more":[1]}'
+    ) == IssueComplete(1, 2, 12, "m", "v")
     with pytest.raises(ValueError, match="kind"):
         decode(b'{"kind":"nothing"}')

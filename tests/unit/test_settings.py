@@ -93,3 +93,10 @@ def test_secrets_do_not_show():
     settings = load_settings(secret_key=SECRET, db_password="hunter2")
     assert SECRET not in repr(settings)
     assert "hunter2" not in repr(settings)
+
+
+def test_an_empty_value_means_the_default_and_an_empty_log_file_none(monkeypatch):
+    monkeypatch.setenv("API_PORT", "")
+    monkeypatch.setenv("LOG_FILE", "")
+    settings = load_settings(api_reload=False)
+    assert (settings.api_port, settings.log_file, settings.api_reload) == (8000, None, False)

@@ -100,6 +100,6 @@ ACCOUNT: Mapping[str, object] = MappingProxyType(
         "duplicate": 1,
         "rejected": 1,
         "late": 0,
-        "rejections": [{"index": 2, "field": "speed", "value": -3, "reason": "expected a number from 0 to 200"}],
+        "rejections": [{"index": 2, "field": "speed", "value": -3, "reason": "expected a number from 0 to 200 mph"}],
     }
 )

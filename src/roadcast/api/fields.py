@@ -4,7 +4,7 @@ import re
 from datetime import UTC, datetime, timedelta
 from typing import Annotated
 
-from pydantic import AfterValidator, BeforeValidator, Field
+from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema
 
 LONGEST_CODE = 64
 LONGEST_TEXT = 2_000
@@ -65,7 +65,11 @@ def _recent(at: datetime) -> datetime:
 
 Time = Annotated[datetime, BeforeValidator(parse_time), AfterValidator(_recent)]
 """A field that takes an RFC 3339 time from which there can be readings."""
-Code = Annotated[str, BeforeValidator(parse_code)]
+Code = Annotated[
+    str,
+    BeforeValidator(parse_code),
+    WithJsonSchema({"type": "string", "minLength": 1, "maxLength": LONGEST_CODE}),
+]
 """A field that takes a sensor's code or another short name."""
 Text = Annotated[str, Field(max_length=LONGEST_TEXT), AfterValidator(_storable)]
 """A field that takes prose."""

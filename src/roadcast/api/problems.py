@@ -11,7 +11,6 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import Response
 from starlette.exceptions import HTTPException as StarletteHTTPException
-from starlette.routing import Match, Route
 from typing_extensions import TypedDict
 
 from roadcast.errors import Conflict, FieldError, InvalidInput, NotFound, RoadcastError, Unavailable
@@ -139,18 +138,15 @@ def _validation_error(detail: Mapping[str, Any]) -> ProblemError:
 async def _http_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, StarletteHTTPException)  # noqa: S101 - registered for nothing else
     if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
-        return _not_allowed(request)
+        return _not_allowed(request, error)
     return problem(request, error.status_code, _detail(request, error), headers=error.headers)
 
 
-def _not_allowed(request: Request) -> Response:
-    """Several routes may share a path; starlette names the methods of the first alone."""
-    here = [
-        route
-        for route in request.app.routes
-        if isinstance(route, Route) and route.matches(request.scope)[0] is Match.PARTIAL
-    ]
-    allowed = ", ".join(sorted(set[str]().union(*(route.methods or () for route in here))))
+def _not_allowed(request: Request, error: StarletteHTTPException) -> Response:
+    """Several routes may share a path; `error` knows the methods of the first alone, the description all."""
+    route: str = getattr(request.scope.get("route"), "path_format", "")
+    described = sorted(method.upper() for method in request.app.openapi()["paths"].get(route, {}))
+    allowed = ", ".join(described) or (error.headers or {})["Allow"]
     text = f"{request.method} is not allowed here; allowed: {allowed}."
     return problem(request, HTTPStatus.METHOD_NOT_ALLOWED, text, headers={"Allow": allowed})
 

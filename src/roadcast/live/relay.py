@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache, partial
 
 import numpy as np
 import structlog
@@ -25,7 +26,6 @@ from roadcast.streaming.messages import (
     AlertRaised,
     ForecastIssued,
     IssueComplete,
-    Message,
     ReadingStored,
     TickClosed,
     decode,
@@ -71,7 +71,7 @@ class Relay:
         self._analytics = analytics
         self._seen = -1
         self._moved = asyncio.Condition()
-        self._issue: list[ForecastIssued] = []
+        self._parts: list[Record] = []
 
     async def run(self) -> None:
         """Follow, for ever."""
@@ -94,7 +94,7 @@ class Relay:
         self._state.know(known)
         self._state.observe(rows)
         if issue is not None:
-            self._state.foresee(issue)
+            self._state.foresee(lambda: issue)
 
     async def reload_sensors(self) -> None:
         """Read the sensors again."""
@@ -107,25 +107,22 @@ class Relay:
             await self._moved.wait_for(lambda: self._seen >= position)
 
     async def _follow(
-        self, subscription: Subscription, on_batch: Callable[[Sequence[Message]], Awaitable[None]]
+        self, subscription: Subscription, on_batch: Callable[[Sequence[Record]], Awaitable[None]]
     ) -> None:
         async for batch in subscription.batches(BATCH):
-            await on_batch([decode(record.value) for record in batch])
-            if on_batch == self._on_aggregates:
-                await self._move(batch)
+            await on_batch(batch)
 
-    async def _move(self, batch: Sequence[Record]) -> None:
-        async with self._moved:
-            self._seen = batch[-1].position
-            self._moved.notify_all()
-
-    async def _on_aggregates(self, messages: Sequence[Message]) -> None:
+    async def _on_aggregates(self, records: Sequence[Record]) -> None:
+        messages = [decode(record.value) for record in records]
         stored = [message for message in messages if isinstance(message, ReadingStored)]
         if stored:
             await self._observe(stored)
         closed = [message for message in messages if isinstance(message, TickClosed)]
         if closed:
             await self._publish_analytics(closed[-1])
+        async with self._moved:
+            self._seen = records[-1].position
+            self._moved.notify_all()
 
     async def _observe(self, stored: Sequence[ReadingStored]) -> None:
         if any(message.sensor_no not in self._state.sensors for message in stored):
@@ -150,27 +147,24 @@ class Relay:
             log.warning("analytics_not_published", reason=error.message)
             return None
 
-    async def _on_predictions(self, messages: Sequence[Message]) -> None:
-        for message in messages:
-            match message:
-                case ForecastIssued():
-                    self._issue.append(message)
-                case IssueComplete(issued_ms=issued_ms):
-                    parts = [part for part in self._issue if part.issued_ms == issued_ms]
-                    self._issue = []
-                    if parts:
-                        self._foresee(_issued(parts))
-                case _:
-                    pass
+    async def _on_predictions(self, records: Sequence[Record]) -> None:
+        """Gather an issue's parts until it is complete; they are decoded when someone looks at them."""
+        for record in records:
+            complete = None if record.key else decode(record.value)
+            if isinstance(complete, IssueComplete):
+                parts, self._parts = self._parts[-complete.sensors :], []
+                self._foresee(complete, cache(partial(_issued, parts)))
+            else:
+                self._parts.append(record)
 
-    def _foresee(self, issue: IssuedRows) -> None:
+    def _foresee(self, complete: IssueComplete, issue: Callable[[], IssuedRows]) -> None:
         self._state.foresee(issue)
         known = self._state.sensors
-        later = Later(issue.speed.size, lambda: self._presenter.forecasts(issue, known))
-        self._hub.publish(Channel.PREDICTIONS, from_ms(issue.issued_ms), later)
+        later = Later(complete.sensors * complete.horizons, lambda: self._presenter.forecasts(issue(), known))
+        self._hub.publish(Channel.PREDICTIONS, from_ms(complete.issued_ms), later)
 
-    async def _on_alerts(self, messages: Sequence[Message]) -> None:
-        for message in messages:
+    async def _on_alerts(self, records: Sequence[Record]) -> None:
+        for message in (decode(record.value) for record in records):
             if isinstance(message, AlertRaised):
                 alert = Alert(
                     message.alert_id, from_ms(message.at_ms), message.alert, Severity(message.severity),
@@ -189,8 +183,9 @@ def _rows(stored: Sequence[ReadingStored]) -> Rows:
     )
 
 
-def _issued(parts: Sequence[ForecastIssued]) -> IssuedRows:
+def _issued(records: Sequence[Record]) -> IssuedRows:
     """The issue whose parts these are, without the candidates, which are not published."""
+    parts = [part for part in map(decode, (record.value for record in records)) if isinstance(part, ForecastIssued)]
 
     def column(name: str) -> np.ndarray[tuple[int, ...], np.dtype[np.float32]]:
         return np.array([getattr(part, name) for part in parts], np.float32)

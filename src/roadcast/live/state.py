@@ -1,5 +1,6 @@
 """The newest state of the network, in memory: sensors, the latest reading of each, and the newest issue."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -18,8 +19,8 @@ class LiveState:
 
     sensors: dict[int, Sensor] = field(default_factory=dict[int, Sensor])
     numbers: dict[str, int] = field(default_factory=dict[str, int])
-    issue: IssuedRows | None = None
     version: int = 0
+    _issue: Callable[[], IssuedRows] | None = None
     _at_ms: NDArray[np.int64] = field(default_factory=lambda: np.full(64, -1, np.int64))
     _received_ms: NDArray[np.int64] = field(default_factory=lambda: np.zeros(64, np.int64))
     _values: NDArray[np.float32] = field(default_factory=lambda: np.full((64, 4), np.nan, np.float32))
@@ -45,15 +46,23 @@ class LiveState:
         self._values[number] = rows.values[order]
         self.version += 1
 
-    def foresee(self, issue: IssuedRows) -> None:
-        """Take in the newest issue. Another feed's may be of an earlier time."""
-        self.issue = issue
+    @property
+    def issue(self) -> IssuedRows | None:
+        """The newest issue."""
+        return self._issue() if self._issue else None
+
+    def foresee(self, issue: Callable[[], IssuedRows] | None) -> None:
+        """Take in how to get the newest issue, which is asked for only when someone looks at it.
+
+        Another feed's may be of an earlier time.
+        """
+        self._issue = issue
         self.version += 1
 
     def forget(self) -> None:
         """Forget readings and issue, to read them again from the store."""
         self._at_ms[:] = -1
-        self.issue = None
+        self._issue = None
         self.version += 1
 
     def latest(self, sensor_no: int | None = None) -> Rows:

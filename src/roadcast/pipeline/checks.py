@@ -14,6 +14,8 @@ OLDEST_MS = 631_152_000_000
 
 MOST = {"speed": 200.0, "volume": 100_000.0, "density": 10_000.0, "occupancy": 1.0}
 """The most that each variable can be, in the inner units. High occupancy is a jam, and is kept."""
+UNIT = {"speed": " mph", "density": " veh/mi"}
+"""Said with the bounds: who sends other units must know that these are not theirs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +78,7 @@ def _values(batch: ReadingBatch) -> Iterable[_Test]:
         column = batch.values[:, variable]
         wrong = (column < 0) | (column > MOST[name])
         values: list[float] = column.tolist() if np.any(wrong) else []
-        yield _Test(wrong, name, values, f"expected a number from 0 to {MOST[name]:g}")
+        yield _Test(wrong, name, values, f"expected a number from 0 to {MOST[name]:g}{UNIT.get(name, '')}")
     nothing = np.all(np.isnan(batch.values), axis=1)
     expected = "expected at least one of speed, volume, density and occupancy"
     yield _Test(nothing, "speed", [None] * len(batch) if np.any(nothing) else [], expected)

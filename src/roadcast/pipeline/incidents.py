@@ -19,7 +19,7 @@ log = structlog.get_logger()
 
 
 class Alerts:
-    """Stores alerts and publishes them. One that cannot be stored is published all the same."""
+    """Publishes alerts and stores them. One that cannot be stored is published all the same."""
 
     def __init__(self, database: Database, log: Log, topic: str) -> None:
         self._database = database
@@ -27,17 +27,17 @@ class Alerts:
         self._topic = topic
 
     async def tell(self, alert: Alert) -> None:
-        """Store and publish."""
-        try:
-            async with self._database.write() as writer:
-                await incidents.add_alert(writer, alert)
-        except Unavailable as error:
-            log.warning("alert_not_stored", reason=error.message, alert=alert.message)
+        """Publish, then store: an alert about the database must not wait for it."""
         message = AlertRaised(
             alert.alert_id, to_ms(alert.at), alert.kind, alert.severity.value, alert.message,
             alert.sensor_id, alert.incident_id,
         )  # fmt: skip
         await self._log.publish(self._topic, [Record(alert.sensor_id or "", encode(message))])
+        try:
+            async with self._database.write() as writer:
+                await incidents.add_alert(writer, alert)
+        except Unavailable as error:
+            log.warning("alert_not_stored", reason=error.message, alert=alert.message)
 
 
 class IncidentDesk:

@@ -143,15 +143,24 @@ class Ingest:
         """Store what arrives, for ever."""
         await self.reload()
         self._board.report("ingest", Status.OK)
-        while True:
-            try:
-                async with asyncio.timeout(self._config.idle_timeout_s / 4):
-                    await self._wake.wait()
-            except TimeoutError:
-                await self._publish_ticks(self._closer.idle(time.monotonic()), 0)
-            self._wake.clear()
-            while jobs := self._take():
-                await self._serve(jobs)
+        try:
+            while True:
+                try:
+                    async with asyncio.timeout(self._config.idle_timeout_s / 4):
+                        await self._wake.wait()
+                except TimeoutError:
+                    await self._publish_ticks(self._closer.idle(time.monotonic()), 0)
+                self._wake.clear()
+                while jobs := self._take():
+                    await self._serve(jobs)
+        finally:
+            self._refuse_waiting()
+
+    def _refuse_waiting(self) -> None:
+        """Nobody will store what still waits: say so at once."""
+        while self._queue:
+            _answer(self._queue.popleft(), Unavailable("Ingest has ended; it is started again.", retry_after_s=2))
+        self._waiting = 0
 
     def _take(self) -> list[_Job]:
         """Waiting jobs of one source, as many as go into one transaction."""
@@ -168,6 +177,13 @@ class Ingest:
     async def _serve(self, jobs: Sequence[_Job]) -> None:
         """Store the jobs together and answer each; where the database is away, each gets the error."""
         source = jobs[-1].source
+        try:
+            await self._serve_together(jobs, source)
+        finally:
+            for job in jobs:
+                _answer(job, Unavailable("Storing was cut off; send it again.", retry_after_s=2))
+
+    async def _serve_together(self, jobs: Sequence[_Job], source: Source) -> None:
         try:
             if not self._recorder.numbers:
                 await self.reload()

@@ -26,7 +26,7 @@ from roadcast.storage.engine import Database
 from roadcast.storage.forecasts import IssuedRows
 from roadcast.storage.partitions import Partitions
 from roadcast.streaming.log import Log, Record
-from roadcast.streaming.messages import ForecastIssued, IssueComplete, ReadingStored, TickClosed, decode, encode
+from roadcast.streaming.messages import IssueComplete, ReadingStored, TickClosed, decode, encode, encode_rows
 from roadcast.windows import local_day, tick_end, tick_grid
 
 log = structlog.get_logger()
@@ -37,6 +37,7 @@ FIT_CELLS = 40_000_000
 """Ticks times sensors that a fit may hold, about a gigabyte with its workings."""
 CATCH_UP_TICKS = 96
 """How many ticks are issued after the fact at a start; more were missed by an outage that nobody forecasts."""
+_DIGITS = {"speed": 2, "volume": 1, "confidence": 4, "tolerance": 2, "quantiles": 2}
 _PAUSES_S = (1, 2, 5, 15, 60, 300)
 
 
@@ -308,27 +309,28 @@ class Predict:
         )
 
     async def _publish(self, rows: IssuedRows) -> None:
-        records = [Record(message.sensor_id, encode(message)) for message in self._messages(rows)]
-        done = IssueComplete(rows.issued_ms, len(rows.sensor_no), rows.model, rows.version)
-        await self._log.publish(self._config.topic_out, [*records, Record("", encode(done))])
+        horizons = rows.speed.shape[1]
+        done = IssueComplete(rows.issued_ms, len(rows.sensor_no), horizons, rows.model, rows.version)
+        await self._log.publish(self._config.topic_out, [*self._records(rows), Record("", encode(done))])
 
-    def _messages(self, rows: IssuedRows) -> list[ForecastIssued]:
-        arrays = (rows.speed, rows.volume, rows.confidence, rows.tolerance, rows.quantiles)
-        columns = [np.round(array.astype(np.float64), 4).tolist() for array in arrays]  # NaN is written as null
-        numbers = zip(rows.sensor_no.tolist(), rows.age_ticks.tolist(), *columns, strict=True)
-        return [
-            ForecastIssued(
-                self._network.sensors[number].sensor_id,
-                number,
-                rows.issued_ms,
-                self._config.interval_ms,
-                rows.model,
-                rows.version,
-                age,
-                *values,
-            )
-            for number, age, *values in numbers
-        ]
+    def _records(self, rows: IssuedRows) -> list[Record]:
+        """One message per sensor, with the numbers rounded to what they mean."""
+        shared = {
+            "issued_ms": rows.issued_ms,
+            "interval_ms": self._config.interval_ms,
+            "model": rows.model,
+            "version": rows.version,
+        }
+        arrays: dict[str, NDArray[np.float32]] = {
+            name: np.round(getattr(rows, name), digits) for name, digits in _DIGITS.items()
+        }
+        numbers, ages = rows.sensor_no.tolist(), rows.age_ticks.tolist()
+        codes = [self._network.sensors[number].sensor_id for number in numbers]
+        own = (
+            {"sensor_id": code, "sensor_no": number, "age_ticks": age, **{name: a[i] for name, a in arrays.items()}}
+            for i, (code, number, age) in enumerate(zip(codes, numbers, ages, strict=True))
+        )
+        return [Record(code, value) for code, value in zip(codes, encode_rows(shared, own), strict=True)]
 
 
 class _Window:

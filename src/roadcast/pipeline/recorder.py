@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from roadcast.domain.reading import OCCUPANCY, SPEED, ReadingBatch
-from roadcast.domain.times import DAY_MS, EPOCH
+from roadcast.domain.times import DAY_MS, EPOCH, to_ms
 from roadcast.flow.congestion import CONGESTED_BELOW, reference_speed
 from roadcast.storage import readings, rollups, sensors
 from roadcast.storage.engine import Reader, Writer
@@ -90,14 +90,11 @@ class Recorder:
 async def rebuild_rollups(writer: Writer, recorder: Recorder) -> None:
     """Compute both rollups again from the readings: reference speeds or the time zone have changed."""
     await recorder.load(writer)
-    span = await readings.span(writer)
+    days = await rollups.days(writer)
     await rollups.clear(writer)
-    if span is None:
-        return
     nothing = await readings.between(writer, 0, 0)
-    for start in range(span[0] - recorder.interval_ms, span[1], DAY_MS):
-        day = await readings.between(writer, start, min(start + DAY_MS, span[1]))
-        await recorder.roll_up(writer, day, nothing)
+    for start in map(to_ms, days):
+        await recorder.roll_up(writer, await readings.between(writer, start, start + DAY_MS), nothing)
 
 
 async def learn_references(writer: Writer, recorder: Recorder, until_ms: int) -> int:

@@ -28,7 +28,7 @@ MAPE_FLOOR_MPH = 5.0
 """Relative errors are divided by at least this, so that a stopped queue does not decide the mean."""
 MARK = "score"
 _BATCH_TICKS = 24
-_SETTLE_S = 0.5
+_SETTLE_S = 2.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ goes on in real time once it has reached the present.
 import asyncio
 import math
 import multiprocessing
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, time, timedelta
@@ -31,7 +31,7 @@ log = structlog.get_logger()
 NAME = "demo"
 HISTORY_DAYS = 56
 DAYS_AT_ONCE = 14
-"""Days that are simulated together, while those before are stored."""
+"""Days that are simulated and stored together."""
 BEGINS_AT = time(5)
 """Local time at which the newcomer joins: the morning's jam is about to form."""
 _NAMESPACE = UUID("7f1d8a52-6c0e-4d8e-9f55-2f1f6d5f4e10")
@@ -56,7 +56,7 @@ class DemoPorts:
     create_incident: Callable[[Incident], Awaitable[object]]
     close_incident: Callable[[str, datetime], Awaitable[object]]
     loaded: Callable[[], Awaitable[None]]
-    progress: Callable[[str], None]
+    completed: Callable[[], Awaitable[None]]
 
 
 class DemoFeed:
@@ -70,36 +70,54 @@ class DemoFeed:
         self._corridor = demo_corridor()
         self._codes = tuple(sensor.sensor_id for sensor in self._corridor.sensors)
 
-    async def run(self, reached_at: datetime | None) -> None:
-        """Feed for ever; `reached_at` is where an earlier run came to, None where there was none."""
-        begins_at = last_working_morning(self._wall(), self._zone)
-        context = multiprocessing.get_context("spawn")
-        with ProcessPoolExecutor(1, context) as pool:
-            if reached_at is None or reached_at < begins_at:
-                await self._load(pool, reached_at, begins_at)
-            begins_at = max(begins_at, reached_at or begins_at)
-            await self._ports.loaded()
-            async for day in self._days(pool, begins_at.astimezone(self._zone).date()):
-                await self._play(day, begins_at)
+    async def run(self, reached_at: datetime | None, *, complete: bool) -> None:
+        """Feed for ever; `reached_at` is where an earlier run came to, which may have stored its history `complete`.
 
-    async def _load(self, pool: ProcessPoolExecutor, reached_at: datetime | None, until: datetime) -> None:
-        """Store the history up to `until`, from eight weeks before or from where an earlier run came to."""
+        The newest days come first, so that forecasts begin at once; the days before are stored beside the feed.
+        """
+        begins_at = last_working_morning(self._wall(), self._zone)
+        begins_at = max(begins_at, reached_at or begins_at)
+        after = reached_at if complete else None
+        chunks = self._missing(after, begins_at)
+        with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+            newest = await self._simulate(pool, chunks[0])
+            if not complete:
+                await self._ports.describe(self._sensors(newest), self._corridor.links)
+            await self._store(newest, after, begins_at)
+            await self._ports.loaded()
+            async with asyncio.TaskGroup() as group:
+                group.create_task(self._store_before(pool, chunks[1:], begins_at))
+                group.create_task(self._play_from(pool, newest[-1], begins_at))
+
+    def _missing(self, after: datetime | None, until: datetime) -> list[list[date]]:
+        """The local days from `after` (None: eight weeks before) to `until`, in chunks from the newest on."""
         last = until.astimezone(self._zone).date()
         first = last - timedelta(days=HISTORY_DAYS)
-        if reached_at is not None:
-            first = max(first, reached_at.astimezone(self._zone).date())
+        if after is not None:
+            first = max(first, after.astimezone(self._zone).date())
         days = [first + timedelta(days=i) for i in range((last - first).days + 1)]
-        chunks = [days[i : i + DAYS_AT_ONCE] for i in range(0, len(days), DAYS_AT_ONCE)]
-        coming = [self._simulate(pool, chunk) for chunk in chunks]
-        for number, future in enumerate(coming):
-            self._ports.progress(f"simulating the history, part {number + 1} of {len(chunks)}")
-            simulated = await future
-            if number == 0:
-                await self._ports.describe(self._sensors(simulated), self._corridor.links)
-            for batch in self._batches(simulated, reached_at, until):
-                await self._ports.submit(batch, _source(to_ms(until), history=True))
-            for day in simulated:
-                await self._tell_past(day, until)
+        return [days[max(end - DAYS_AT_ONCE, 0) : end] for end in range(len(days), 0, -DAYS_AT_ONCE)]
+
+    async def _store(self, days: Sequence[CorridorDay], after: datetime | None, until: datetime) -> None:
+        """Store some days' readings and incidents in (after, until] as history."""
+        for batch in self._batches(days, after, until):
+            await self._ports.submit(batch, _source(to_ms(until), history=True))
+        for day in days:
+            await self._tell_past(day, until)
+
+    async def _store_before(self, pool: ProcessPoolExecutor, chunks: Sequence[Sequence[date]], until: datetime) -> None:
+        """Store the older history, and have it learnt from."""
+        for chunk in chunks:
+            await self._store(await self._simulate(pool, chunk), None, until)
+        if chunks:
+            await self._ports.completed()
+
+    async def _play_from(self, pool: ProcessPoolExecutor, day: CorridorDay, begins_at: datetime) -> None:
+        """One day after another, each simulated while the one before plays."""
+        while True:
+            coming = self._simulate(pool, [day.date + timedelta(days=1)])
+            await self._play(day, begins_at)
+            [day] = await coming
 
     def _sensors(self, days: Sequence[CorridorDay]) -> list[Sensor]:
         """The corridor's sensors with the reference speeds that these days show."""
@@ -115,14 +133,6 @@ class DemoFeed:
         return loop.run_in_executor(
             pool, simulate_days, self._corridor, self._config.seed, days, self._config.interval_s
         )
-
-    async def _days(self, pool: ProcessPoolExecutor, first: date) -> AsyncIterator[CorridorDay]:
-        """One day after another, each simulated while the one before plays."""
-        coming = self._simulate(pool, [first])
-        while True:
-            [day] = await coming
-            coming = self._simulate(pool, [day.date + timedelta(days=1)])
-            yield day
 
     def _batches(self, days: Sequence[CorridorDay], after: datetime | None, until: datetime) -> Iterator[ReadingBatch]:
         """The readings of some days in (after, until], as one batch."""

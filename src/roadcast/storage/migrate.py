@@ -21,7 +21,9 @@ def migrate(address: Address, *, timeout_s: float) -> None:
     Raises:
         StartError: the server is away, refuses us or is not one we can use, or the schema is of a newer Roadcast.
     """
-    engine = create_engine(address.url(), connect_args={"connect_timeout": max(2, round(timeout_s))})
+    # client_encoding: from a database without an encoding the driver would give bytes, not text
+    options = {"connect_timeout": max(2, round(timeout_s)), "client_encoding": "utf8"}
+    engine = create_engine(address.url(), connect_args=options)
     try:
         with engine.begin() as connection:
             _refuse_unusable(connection)
@@ -37,15 +39,12 @@ def migrate(address: Address, *, timeout_s: float) -> None:
 def _refuse_unusable(connection: Connection) -> None:
     version = int(connection.execute(text("SHOW server_version_num")).scalar_one())
     if version < OLDEST:
-        raise StartError(f"PostgreSQL {version // 10_000} is too old.", remedy="Use version 13 or newer.")
-    # asked as bytes: of a database without an encoding the driver gives no text
-    encoding = connection.execute(
-        text("SELECT convert_to(current_setting('server_encoding'), 'SQL_ASCII')")
-    ).scalar_one()
-    if encoding != b"UTF8":
+        raise StartError(f"PostgreSQL {version // 10_000} is too old.", remedy=f"Use {OLDEST // 10_000} or newer.")
+    encoding = str(connection.execute(text("SHOW server_encoding")).scalar_one())
+    if encoding != "UTF8":
         name = connection.engine.url.database
         raise StartError(
-            f"The database {name} has the encoding {encoding.decode()}, which cannot hold every name.",
+            f"The database {name} has the encoding {encoding}, which cannot hold every name.",
             remedy=f"Make it again: CREATE DATABASE {name} TEMPLATE template0 ENCODING 'UTF8'",
         )
 

@@ -205,14 +205,20 @@ async def span(reader: Reader) -> tuple[int, int] | None:
 
 
 async def latest(reader: Reader, as_of: datetime | None = None) -> Rows:
-    """The newest reading of every sensor: as stored, or as known at `as_of`."""
+    """The newest reading of every sensor: as stored, or as known at `as_of`.
+
+    Local days, from the newest on, say in which partitions to look; each lies within those of UTC around it.
+    """
     known = "" if as_of is None else "AND r.ts <= %(as_of)s"
-    newest = "" if as_of is None else "WHERE day <= (%(as_of)s AT TIME ZONE 'UTC')::date + 1"
-    select = f"""SELECT l.ts, d.sensor_no, {_SELECT_VALUES}, l.received_at
-      FROM (SELECT sensor_no, max(day) AS day FROM sensor_days {newest} GROUP BY sensor_no) d, LATERAL (
-        SELECT * FROM {"readings" if as_of is None else _AS_OF} r
-        WHERE r.sensor_no = d.sensor_no AND r.ts > d.day - 2 AND r.ts < d.day + 3 {known}
-        ORDER BY r.ts DESC LIMIT 1) l ORDER BY d.sensor_no"""
+    begun = "" if as_of is None else "AND d.day <= (%(as_of)s AT TIME ZONE 'UTC')::date + 1"
+    select = f"""SELECT l.ts, s.sensor_no, {_SELECT_VALUES}, l.received_at
+      FROM sensors s, LATERAL (
+        SELECT newest.* FROM sensor_days d, LATERAL (
+          SELECT * FROM {"readings" if as_of is None else _AS_OF} r
+          WHERE r.sensor_no = d.sensor_no AND r.ts > d.day - 2 AND r.ts < d.day + 3 {known}
+          ORDER BY r.ts DESC LIMIT 1) newest
+        WHERE d.sensor_no = s.sensor_no {begun} ORDER BY d.day DESC LIMIT 1) l
+      ORDER BY s.sensor_no"""
     return await _fetch(reader, select, {"as_of": as_of})
 
 

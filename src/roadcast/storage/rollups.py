@@ -69,6 +69,15 @@ async def add_sensor_days(
     )
 
 
+async def days(reader: Reader) -> list[datetime]:
+    """The starts of the UTC days that hold ticks, ascending: decades may lie between two of them."""
+    rows = await reader.rows(
+        """SELECT DISTINCT date_trunc('day', tick_end - interval '1 microsecond', 'UTC') AS start
+        FROM ticks ORDER BY start"""
+    )
+    return [row["start"] for row in rows]
+
+
 async def clear(writer: Writer) -> None:
     """Empty both rollups, to build them again."""
     await writer.run("TRUNCATE ticks, sensor_days")

