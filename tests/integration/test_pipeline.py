@@ -68,6 +68,16 @@ class Pipeline:
                 await asyncio.sleep(0.02)
 
 
+    async def scored(self, at_ms):
+        """Wait until everything up to a tick is scored."""
+        async with asyncio.timeout(60):
+            while True:
+                async with self.database.read() as reader:
+                    if await marks.mark(reader, "score") == from_ms(at_ms):
+                        return
+                await asyncio.sleep(0.1)
+
+
 @asynccontextmanager
 async def running(address, *, services=("ingest", "predict", "score"), **options):
     async with connected(address) as database:
@@ -110,7 +120,7 @@ def test_every_tick_is_forecast_and_scored(address):
                 account = await pipeline.ingest.submit(tick(i, (60 + rng.normal(), 50.0, 40.0)), replayed(i))
                 assert (account.received, account.accepted) == (3, 3)
             await pipeline.issued(START + 30 * INTERVAL)
-            await asyncio.sleep(1.5)
+            await pipeline.scored(START + 30 * INTERVAL)
             async with pipeline.database.read() as reader:
                 newest = await forecasts.newest(reader)
                 times = await forecasts.issue_times(reader, from_ms(0), LATER)

@@ -10,9 +10,10 @@ from prometheus_client import CollectorRegistry
 import roadcast
 from roadcast.api import socket
 from roadcast.api.context import ApiContext
+from roadcast.api.description import ABOUT, TAGS, describe
 from roadcast.api.metrics import Metrics
 from roadcast.api.middleware import BodyLimit, Cors, Failures, FeedStated, Heads, Measured
-from roadcast.api.problems import answer_with_problems, describe_problems
+from roadcast.api.problems import answer_with_problems
 from roadcast.api.routes import (
     analytics,
     docs,
@@ -24,23 +25,6 @@ from roadcast.api.routes import (
     system,
     traffic,
 )
-
-DESCRIPTION = """Real-time traffic prediction: readings in, forecasts that keep their word out.
-
-Times are RFC 3339 in UTC; a reading's `timestamp` is the end of its interval. Null is missing, zero is measured.
-`hours` counts back from the feed's clock, which every answer states in `Roadcast-As-Of`; `Roadcast-Feed` says
-whether the feed is live, replayed or simulated. Errors are RFC 9457 problems. The live stream is at `/ws/real-time`.
-"""
-
-TAGS = [
-    {"name": "traffic", "description": "Readings, new, past and summed up."},
-    {"name": "predictions", "description": "Forecasts, and how good they were."},
-    {"name": "analytics", "description": "Congestion, patterns, trends."},
-    {"name": "sensors", "description": "Detector stations."},
-    {"name": "incidents", "description": "What disturbs traffic."},
-    {"name": "network", "description": "The network as a map."},
-    {"name": "system", "description": "How the system is."},
-]
 
 
 def create_app(
@@ -62,14 +46,14 @@ def create_app(
     app = FastAPI(
         title="Roadcast API",
         version=roadcast.__version__,
-        description=DESCRIPTION,
+        description=ABOUT,
         openapi_tags=TAGS,
         lifespan=running,
         docs_url=None,
         redoc_url=None,
     )
     answer_with_problems(app)
-    describe_problems(app)
+    describe(app)
     for module in (traffic, readings, predictions, analytics, sensors, incidents, network, system, docs, socket):
         app.include_router(module.router)
     docs.mount_files(app)

@@ -82,11 +82,14 @@ def field_errors(errors: Iterable[FieldError]) -> list[ProblemError]:
 Responses = dict[int | str, dict[str, Any]]
 """What a route may answer, for its description."""
 
-RESPONSES: Responses = {
-    422: {"model": Problem, "description": "Something asked for cannot be; `errors` names the fields."},
-    503: {"model": Problem, "description": "A part is away or busy; `Retry-After` says when to ask again."},
+INVALID: Responses = {
+    422: {"model": Problem, "description": "Something asked for cannot be; `errors` names the fields."}
 }
-"""What any route may answer besides; as `responses=` of a router."""
+AWAY: Responses = {
+    503: {"model": Problem, "description": "A part is away or busy; `Retry-After` says when to ask again."}
+}
+RESPONSES: Responses = {**INVALID, **AWAY}
+"""What most routes may answer besides; as `responses=` of a router."""
 NOT_FOUND: Responses = {404: {"model": Problem, "description": "There is no such thing."}}
 BODY: Responses = {
     400: {"model": Problem, "description": "The body is not JSON."},
@@ -164,24 +167,3 @@ def answer_with_problems(app: FastAPI) -> None:
     app.add_exception_handler(RequestValidationError, _invalid_request)
     app.add_exception_handler(StarletteHTTPException, _http_error)
     app.add_exception_handler(RoadcastError, _domain_error)
-
-
-def describe_problems(app: FastAPI) -> None:
-    """Have the description of `app` say that problems are `application/problem+json`."""
-    described = app.openapi
-
-    def openapi() -> dict[str, Any]:
-        schema = described()
-        for response in _responses(schema):
-            for media, content in list(response.get("content", {}).items()):
-                if content["schema"].get("$ref", "").endswith("/Problem"):
-                    response["content"][MEDIA_TYPE] = response["content"].pop(media)
-        return schema
-
-    app.openapi = openapi
-
-
-def _responses(schema: Mapping[str, Any]) -> Iterable[dict[str, Any]]:
-    for path in schema["paths"].values():
-        for operation in path.values():
-            yield from operation["responses"].values()

@@ -13,7 +13,7 @@ from typing_extensions import TypedDict
 from roadcast.api.answers import answer
 from roadcast.api.context import ApiContext
 from roadcast.api.deps import Context, Present
-from roadcast.api.problems import RESPONSES
+from roadcast.api.problems import AWAY
 from roadcast.domain.reading import SPEED, VOLUME
 from roadcast.domain.sensor import Link, Sensor
 from roadcast.domain.times import from_ms, to_ms
@@ -32,7 +32,7 @@ from roadcast.live.documents import (
 )
 from roadcast.storage import sensors
 
-router = APIRouter(prefix="/api/network", tags=["network"], responses=RESPONSES)
+router = APIRouter(prefix="/api/network", tags=["network"])
 
 
 class Geometry(TypedDict):
@@ -96,7 +96,9 @@ class GeoJsonResponse(JSONResponse):
         return encode(content)
 
 
-@router.get("", operation_id="get_network", response_model=FeatureCollection, response_class=GeoJsonResponse)
+@router.get(
+    "", operation_id="get_network", response_model=FeatureCollection, response_class=GeoJsonResponse, responses=AWAY
+)
 async def network(context: Context, present: Present) -> Response:
     """Sensors and links as GeoJSON."""
     async with context.database.read() as reader:

@@ -35,7 +35,7 @@ from roadcast.live.documents import ForecastDocument, Presenter
 from roadcast.storage import forecasts, scores
 from roadcast.storage.forecasts import IssuedRows
 
-router = APIRouter(prefix="/api/predictions", tags=["predictions"], responses={**RESPONSES, **NOT_FOUND})
+router = APIRouter(prefix="/api/predictions", tags=["predictions"], responses=RESPONSES)
 
 
 MOST_MINUTES = 120
@@ -73,7 +73,7 @@ class PredictionDocument(TypedDict):
     "/latest",
     operation_id="get_latest_predictions",
     response_model=list[ForecastDocument],
-    responses=example([dict(FORECAST)]),
+    responses={**example([dict(FORECAST)]), **NOT_FOUND},
 )
 async def latest(
     request: Request,
@@ -128,7 +128,7 @@ async def accuracy(context: Context, days: Days = 7) -> Response:
     status_code=202,
     operation_id="generate_prediction",
     response_model=GeneratedDocument,
-    responses={**example(dict(GENERATED), 202), **JSON_BODY},
+    responses={**example(dict(GENERATED), 202), **NOT_FOUND, **JSON_BODY},
 )
 async def generate(context: Context, wanted: GenerateIn) -> Response:
     """Ask for a forecast from the newest readings."""
@@ -159,7 +159,7 @@ def _bad_horizon(context: ApiContext, minutes: int) -> InvalidInput:
     "/{prediction_id}",
     operation_id="get_prediction",
     response_model=PredictionDocument,
-    responses=example(dict(PREDICTION)),
+    responses={**example(dict(PREDICTION)), **NOT_FOUND},
 )
 async def prediction(context: Context, present: Present, prediction_id: UUID) -> Response:
     """One forecast of any issue that is kept."""

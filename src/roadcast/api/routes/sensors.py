@@ -7,10 +7,10 @@ from fastapi.responses import Response
 
 from roadcast.api.answers import answer, next_page
 from roadcast.api.deps import DEFAULT_LIMIT, After, Context, Cursor, Limit, NamedSensor, Present
-from roadcast.api.problems import NOT_FOUND, RESPONSES
+from roadcast.api.problems import INVALID, NOT_FOUND
 from roadcast.live.documents import SensorDocument
 
-router = APIRouter(prefix="/api/sensors", tags=["sensors"], responses=RESPONSES)
+router = APIRouter(prefix="/api/sensors", tags=["sensors"], responses=INVALID)
 
 
 @router.get("", operation_id="list_sensors", response_model=list[SensorDocument])
