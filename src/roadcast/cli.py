@@ -36,11 +36,19 @@ def main() -> None:
     """Run the command line."""
     try:
         app()
-    except RoadcastError as error:
+    except (RoadcastError, OSError) as error:
         if _Errors.verbose:
             raise
-        sys.stderr.write(f"roadcast: {' '.join(str(error).split())}\n")
+        said = f"{error.filename}: {error.strerror}" if isinstance(error, OSError) else str(error)
+        _say(said)
         sys.exit(1)
+    except KeyboardInterrupt:
+        _say("interrupted.")
+        sys.exit(130)
+
+
+def _say(text: str) -> None:
+    sys.stderr.write(f"roadcast: {' '.join(text.split())}\n")
 
 
 @app.command()
@@ -68,7 +76,7 @@ def worker() -> None:
         address = Address(**asdict(embedded)) if embedded else database_address(settings)
         code = serve_here(settings, told.mode, address, socket.socket(fileno=told.socket))
     except RoadcastError as error:
-        sys.stderr.write(f"roadcast: {' '.join(str(error).split())}\n")
+        _say(str(error))
         code = EX_CONFIG
     raise typer.Exit(code)
 
@@ -94,7 +102,7 @@ def health(
     raise typer.Exit(0 if answer["status"] in {"ok", "healthy", "starting"} else 1)
 
 
-FileArgument = Annotated[Path, typer.Argument(exists=True, dir_okay=False, readable=True, help="The file.")]
+FileArgument = Annotated[Path, typer.Argument(help="The file.")]
 StrictOption = Annotated[bool, typer.Option(help="Stop at the first bad row.")]
 ZoneOption = Annotated[str | None, typer.Option("--timezone", help="Zone of naive stamps; by default TIMEZONE.")]
 LocationsOption = Annotated[Path | None, typer.Option(help="Sensor locations, where the file has none.")]

@@ -3,6 +3,7 @@
 import asyncio
 import gc
 import os
+import resource
 import signal
 import socket
 from contextlib import nullcontext
@@ -22,6 +23,8 @@ log = structlog.get_logger()
 
 GC_THRESHOLDS = (20_000, 20, 50)
 """Batches of readings and forecasts are many short-lived values, none of them in cycles: look for those less often."""
+OPEN_FILES = 65_536
+"""Several times the sockets that the API lets in."""
 SHUTDOWN_S = 5
 """How long requests may take to finish at the end."""
 
@@ -51,8 +54,16 @@ def serve(settings: Settings, mode: Mode, address: Address, listener: socket.soc
     problem = telemetry.set_up(settings.log_level, settings.log_format, settings.log_file)
     if problem:
         log.warning("log_file", detail=problem)
+    _allow_open_files()
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         return runner.run(_serve(settings, mode, address, listener))
+
+
+def _allow_open_files() -> None:
+    """Every socket is an open file, of which most systems allow 1,024 unless a process asks for what it may have."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = OPEN_FILES if most == resource.RLIM_INFINITY else min(OPEN_FILES, most)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, most))
 
 
 async def _serve(settings: Settings, mode: Mode, address: Address, listener: socket.socket) -> int:
