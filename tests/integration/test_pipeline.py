@@ -67,7 +67,6 @@ class Pipeline:
             while not any(isinstance(m, IssueComplete) and m.issued_ms == at_ms for m in self.messages):  # noqa: ASYNC110
                 await asyncio.sleep(0.02)
 
-
     async def scored(self, at_ms):
         """Wait until everything up to a tick is scored."""
         async with asyncio.timeout(60):

@@ -4,6 +4,8 @@ import asyncio
 from collections.abc import Callable
 from datetime import timedelta
 
+import structlog
+
 from roadcast.domain.clock import FeedClock
 from roadcast.domain.incident import Alert, Severity
 from roadcast.domain.times import from_ms
@@ -12,6 +14,8 @@ from roadcast.pipeline.incidents import Alerts, new_id
 from roadcast.services import Board, Part, Status
 from roadcast.storage import readings
 from roadcast.storage.engine import Database
+
+log = structlog.get_logger()
 
 PERIOD_S = 1.0
 PING_TIMEOUT_S = 2.0
@@ -40,7 +44,9 @@ class Detect:
         board.on_change(self._note)
 
     def _note(self, old: Part | None, new: Part) -> None:
-        if not self._changes.full():
+        if self._changes.full():
+            log.error("alert_dropped", part=new.name, status=new.status.value)
+        else:
             self._changes.put_nowait((old, new))
 
     async def run(self) -> None:

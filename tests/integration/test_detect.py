@@ -1,0 +1,131 @@
+"""Alerts: a feed that goes stale and comes back, parts that fall and recover, incidents."""
+
+import asyncio
+from contextlib import suppress
+from datetime import UTC, datetime, timedelta
+from uuid import uuid4
+
+import numpy as np
+import pytest
+from databases import connected
+
+from roadcast.domain.clock import FeedClock
+from roadcast.domain.incident import Incident, IncidentStatus, Severity
+from roadcast.domain.reading import ReadingBatch
+from roadcast.domain.times import to_ms
+from roadcast.errors import Conflict, NotFound
+from roadcast.pipeline.detect import Detect
+from roadcast.pipeline.incidents import Alerts, IncidentDesk
+from roadcast.pipeline.recorder import Recorder
+from roadcast.services import Board, Status
+from roadcast.storage import incidents
+from roadcast.streaming.memory import MemoryLog
+from roadcast.streaming.messages import decode
+
+START = datetime(2026, 3, 10, 15, tzinfo=UTC)
+
+
+class Clock:
+    """A wall clock that the test moves."""
+
+    now = START
+
+
+async def report(database, at):
+    values = np.full((1, 4), np.nan, np.float32)
+    values[0, 0] = 50
+    ms = np.array([to_ms(at)], np.int64)
+    async with database.write() as writer:
+        await Recorder(300_000, "UTC").record(writer, ReadingBatch(("A",), np.zeros(1, np.int32), ms, values), ms)
+
+
+async def heard(log, minimum):
+    """At least so many alerts, as kind and message."""
+    found = []
+    async with asyncio.timeout(10):
+        async for batch in log.batches(100):
+            found += [decode(record.value) for record in batch]
+            if len(found) >= minimum:
+                return [(alert.alert, alert.message, alert.severity) for alert in found]
+    raise AssertionError
+
+
+def test_a_feed_that_goes_stale_and_comes_back_is_said_once_each(address):
+    async def go():
+        async with connected(address) as database:
+            clock, log = FeedClock(lambda: Clock.now), MemoryLog()
+            board = Board(clock.wall)
+            alerts = Alerts(database, log, "alerts")
+            announced = []
+            detect = Detect(database, clock, board, alerts, 900.0, lambda: announced.append(1))
+            async with log.tail("alerts") as tail:
+                await report(database, START)
+                loop = asyncio.create_task(detect.run())
+                await asyncio.sleep(1.3)
+                Clock.now = START + timedelta(minutes=16)
+                stale = await heard(tail, 1)
+                status = {part.name: part.status for part in board.parts}
+                await report(database, Clock.now)
+                back = await heard(tail, 1)
+                board.report("forecaster", Status.DEGRADED, "died")
+                board.report("forecaster", Status.DEGRADED, "died again")
+                board.report("forecaster", Status.OK)
+                parts = await heard(tail, 2)
+                await asyncio.sleep(0.5)  # an alert is stored after it is published
+                loop.cancel()
+                with suppress(asyncio.CancelledError):
+                    await loop
+            async with database.read() as reader:
+                return stale, status, back, parts, await incidents.recent_alerts(reader, 10), announced
+
+    stale, status, back, parts, stored, announced = asyncio.run(go())
+    assert stale == [("feed_stale", "feed: no reading since 2026-03-10 15:00 UTC", "high")]
+    assert status["feed"] is Status.DEGRADED
+    assert back == [("feed_back", "feed is back.", "low")]
+    assert [kind for kind, *_ in parts] == ["part_down", "part_back"]
+    assert {alert.kind for alert in stored} == {"feed_stale", "feed_back", "part_down", "part_back"}
+    assert len(stored) == 4
+    assert announced
+
+
+def incident(**changes):
+    given = {
+        "incident_id": str(uuid4()), "type": "crash", "severity": Severity.HIGH, "description": "two cars",
+        "sensor_id": "A", "road": None, "direction": None, "latitude": None, "longitude": None, "lanes": 1,
+        "started_at": START, "ended_at": None, "status": IncidentStatus.OPEN, "source": "operator",
+    }  # fmt: skip
+    return Incident(**given | changes)
+
+
+def test_an_incident_is_told_at_its_beginning_and_its_end(address):
+    async def go():
+        async with connected(address) as database:
+            clock, log = FeedClock(lambda: START), MemoryLog()
+            desk = IncidentDesk(database, clock, Alerts(database, log, "alerts"))
+            made = incident()
+            async with log.tail("alerts") as tail:
+                await desk.create(made)
+                await desk.create(made)
+                await desk.change(uuid_of(made), "acknowledged", {"status": "acknowledged"})
+                with pytest.raises(Conflict):
+                    await desk.change(uuid_of(made), "acknowledged", {"status": "acknowledged"})
+                closed = await desk.change(uuid_of(made), "closed", {"status": "closed", "ended_at": START})
+                with pytest.raises(Conflict):
+                    await desk.change(uuid_of(made), "edited", {"description": "three cars"})
+                with pytest.raises(NotFound):
+                    await desk.change(uuid_of(incident()), "closed", {"status": "closed"})
+                told = await heard(tail, 2)
+            async with database.read() as reader:
+                history = await incidents.history(reader, uuid_of(made))
+            return closed, told, [event.action for event in history]
+
+    closed, told, history = asyncio.run(go())
+    assert (closed.status, closed.ended_at) == (IncidentStatus.CLOSED, START)
+    assert [kind for kind, *_ in told] == ["incident", "incident_closed"]
+    assert history == ["created", "acknowledged", "closed"]
+
+
+def uuid_of(made):
+    from uuid import UUID
+
+    return UUID(made.incident_id)
