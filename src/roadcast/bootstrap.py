@@ -101,6 +101,7 @@ def _seconds(text: str) -> int:
 
 
 def _in_one_line(act: Callable[[argparse.Namespace], int], parser: _Parser, argv: List[str]) -> int:
+    _open_closed_streams()
     options = parser.parse_args(argv)
     signal.signal(signal.SIGTERM, _end)
     try:
@@ -115,6 +116,15 @@ def _in_one_line(act: Callable[[argparse.Namespace], int], parser: _Parser, argv
     except KeyboardInterrupt:
         sys.stderr.write("roadcast: interrupted; the next run does this step again.\n")
         return 130
+
+
+def _open_closed_streams() -> None:
+    """Lead a standard stream that the caller closed to nowhere: else the next file that is opened takes its number."""
+    for number, name, mode in ((0, "stdin", "r"), (1, "stdout", "w"), (2, "stderr", "w")):
+        if getattr(sys, name) is None:
+            os.dup2(os.open(os.devnull, os.O_RDWR), number)
+            os.set_inheritable(number, True)
+            setattr(sys, name, os.fdopen(number, mode, closefd=False))
 
 
 def _end(signum: int, _frame: object) -> NoReturn:
@@ -145,7 +155,8 @@ def _run_tests(options: argparse.Namespace, passed_on: List[str]) -> int:
     if not folders:
         raise Refusal(f"there are no tests in {' or '.join(SUITES[options.type])}.")
     _install(DEVELOPMENT, options.verbose)
-    return _become(str(PYTHON), ["-m", "pytest", *folders, *load, *passed_on])
+    notes = [] if os.access(str(ROOT), os.W_OK) else ["-p", "no:cacheprovider"]  # pytest's, of what failed
+    return _become(str(PYTHON), ["-m", "pytest", *folders, *load, *notes, *passed_on])
 
 
 def _become(python: str, arguments: List[str]) -> int:
@@ -364,7 +375,8 @@ def _why(output: str) -> str:
     absent = re.search(r"No matching distribution found for (\S+)", output)
     if absent:
         this = f"Python {platform.python_version()} on {sysconfig.get_platform()}"
-        return f"the package index has no wheel of {absent.group(1)} for {this}. Check PIP_*, or call another python3."
+        remedy = "Check the network and PIP_*, or call another python3."
+        return f"the package index shows no wheel of {absent.group(1)} for {this}. {remedy}"
     return f"pip failed (--verbose shows all): {_last_line(output)}"
 
 

@@ -352,6 +352,7 @@ class _Parts:
         ports = DemoPorts(
             submit=self.ingest.submit,
             describe=self._describe,
+            record_incident=self.desk.record,
             create_incident=self.desk.create,
             close_incident=self._close_incident,
             loaded=self._demo_is_loaded,

@@ -27,6 +27,8 @@ OPEN_FILES = 65_536
 """Several times the sockets that the API lets in."""
 SHUTDOWN_S = 5
 """How long requests may take to finish at the end."""
+LAST_HEARING_S = 0.2
+"""How long a connection that was just accepted may take to say what it wants."""
 
 
 class Failure:
@@ -79,9 +81,19 @@ async def _serve(settings: Settings, mode: Mode, address: Address, listener: soc
         )  # fmt: skip
         for signum in (signal.SIGTERM, signal.SIGINT):  # the server raises again what ended it; the parts end first
             signal.signal(signum, _hear)
-        await uvicorn.Server(config).serve(sockets=[listener])
+        await _Server(config).serve(sockets=[listener])
     return 1 if failure.happened else 0
 
 
 def _hear(_signum: int, _frame: FrameType | None) -> None:
     """All is said: the server has ended because of it."""
+
+
+class _Server(uvicorn.Server):
+    """A server that hears out who has just connected: the next worker's are only those who come after."""
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        for server in self.servers:
+            server.close()
+        await asyncio.sleep(LAST_HEARING_S)
+        await super().shutdown(sockets)

@@ -230,6 +230,25 @@ def test_an_unsupported_python_is_told_in_one_line(repository: Repository) -> No
     assert "needs CPython 3.98 to 3.98, and this is CPython 3." in refused(repository.run("deploy.py"))
 
 
+def test_a_locale_without_unicode_changes_nothing(repository: Repository) -> None:
+    (repository.root / "pyproject.toml").write_text(f"# Straße\n{PROJECT}", encoding="utf-8")
+    done = repository.run("deploy.py", LC_ALL="C", PYTHONUTF8="0", PYTHONCOERCECLOCALE="0")
+    assert done.returncode == 0, done.stderr
+
+
+def test_closed_streams_do_not_give_their_numbers_to_files(repository: Repository) -> None:
+    seen = repository.root / "seen"
+    look = f"import os, pathlib; pathlib.Path({str(seen)!r}).write_text(os.readlink('/proc/self/fd/1'))\n"
+    (repository.root / "src/roadcast/__main__.py").write_text(look)
+    script = repository.root / "src/api/deploy.py"
+    subprocess.run(["sh", "-c", '"$0" "$1" <&- >&- 2>&-', sys.executable, script], check=True)
+    assert seen.read_text() == "/dev/null"
+
+
+def test_verbose_is_handed_on(installed: Repository) -> None:
+    assert installed.run("deploy.py", "--verbose").stdout.endswith(" --verbose serve --config development\n")
+
+
 def test_verbose_shows_the_trace(repository: Repository) -> None:
     done = repository.run("tests/run_tests.py", "--type", "unit", "--verbose")
     assert "Traceback" in done.stderr

@@ -144,6 +144,15 @@ def test_a_worker_that_cannot_be_helped_ends_it_all(start: Callable[..., Running
     assert system.processes() == []
 
 
+def test_after_the_first_worker_a_cause_may_pass(start: Callable[..., Running]) -> None:
+    system = start()
+    for path in ("/3", "/78"):
+        before = system.worker()
+        with pytest.raises(http.client.RemoteDisconnected):
+            system.ask("POST", path)
+        assert system.worker() != before
+
+
 def test_changed_code_restarts_only_the_worker(start: Callable[..., Running]) -> None:
     system = start()
     first = system.worker()

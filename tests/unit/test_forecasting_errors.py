@@ -107,6 +107,7 @@ def test_old_errors_fade_before_new_ones() -> None:
     errors.fade(0.25)
     errors.observe(np.zeros((1, 1, 1), np.int64), np.full((1, SENSORS, 1), 7, np.float32), strata)
     assert errors.mae()[0, 0] == pytest.approx((0.25 * 2 + 7) / 1.25)
+    assert errors.rmse()[0, 0] == pytest.approx(((0.25 * 2**2 + 7**2) / 1.25) ** 0.5)
 
 
 def test_errors_beyond_the_range_count_at_its_end() -> None:

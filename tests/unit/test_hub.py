@@ -162,14 +162,6 @@ async def test_what_cannot_be_resumed_without_a_gap_is_not(position: Position | 
     assert len(outbox) == 0
 
 
-async def test_a_skipped_frame_breaks_the_chain():
-    hub = Hub(8, "e1")
-    hub.publish(TRAFFIC, AT, [reading("A")])
-    hub.skip(TRAFFIC)
-    assert not hub.subscribe(hub.join(), TRAFFIC, resume=Position("e1", 1))
-    assert hub.subscribe(hub.join(), TRAFFIC, resume=Position("e1", 2))
-
-
 async def test_kept_frames_are_bounded_by_number_and_by_size():
     hub = Hub(KEPT_FRAMES, "e1")
     for _ in range(KEPT_FRAMES + 5):

@@ -152,8 +152,11 @@ class Engine:
                 self.errors.observe(forecaster, observed - median, issue.strata.at_horizon(horizon))
 
     def _served(self) -> int:
-        """The forecaster with the lowest mean absolute error over all horizons; the first while errors are few."""
-        error = self.errors.mae().mean(axis=1)
+        """The forecaster with the lowest root mean square error over all horizons; the first while errors are few.
+
+        Squares, because a jam that is missed costs more than many small errors in free flow, of which there are most.
+        """
+        error = self.errors.rmse().mean(axis=1)
         return 0 if np.isnan(error).all() else int(np.nanargmin(error))
 
     def _judged(

@@ -23,6 +23,7 @@ LARGEST_ERROR_MPH = 80.0
 """Larger errors count in the outermost bins."""
 BINS = 2 * int(LARGEST_ERROR_MPH / BIN_MPH) + 1
 _EDGES = (np.arange(BINS + 1) - BINS / 2) * BIN_MPH
+_CENTRES = _EDGES[:-1] + BIN_MPH / 2
 PRIOR_ERRORS = 30.0
 """A stratum's own errors are joined by so many of the wider stratum's."""
 LEAST_ERRORS = 30.0
@@ -80,14 +81,21 @@ class ErrorHistory:
         np.add.at(self.counts, tuple(part[known] for part in parts), 1.0)
 
     def mae(self) -> NDArray[np.float64]:
-        """Mean absolute errors [forecasters, H] in mph; NaN under LEAST_ERRORS.
+        """Mean absolute errors [forecasters, H] in mph; NaN under LEAST_ERRORS."""
+        return self._mean(np.abs(_CENTRES))
 
-        Forecasts from the oldest readings are left out: not every forecaster makes them, and they are the hardest.
+    def rmse(self) -> NDArray[np.float64]:
+        """Root mean square errors [forecasters, H] in mph; NaN under LEAST_ERRORS."""
+        return np.sqrt(self._mean(np.square(_CENTRES)))
+
+    def _mean(self, loss: NDArray[np.float64]) -> NDArray[np.float64]:
+        """The mean of a loss of each bin. Forecasts from the oldest readings are left out.
+
+        Not every forecaster makes those, and they are the hardest.
         """
         counts = self.counts[:, :, :-1].sum(axis=(2, 3))
         total = counts.sum(axis=-1)
-        absolute = np.abs(_EDGES[:-1] + BIN_MPH / 2)
-        return np.where(total >= LEAST_ERRORS, counts @ absolute / np.maximum(total, 1), np.nan)
+        return np.where(total >= LEAST_ERRORS, counts @ loss / np.maximum(total, 1), np.nan)
 
     def distribution(self, forecaster: int) -> "ErrorDistribution":
         """What one forecaster's errors say of its next one."""

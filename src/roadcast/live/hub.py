@@ -230,13 +230,6 @@ class Hub:
                 self.dropped += outbox.put(frame, sensors)
         return frame
 
-    def skip(self, channel: Channel) -> None:
-        """Count a frame that cannot be made; who resumes from before it begins anew."""
-        stream = self._streams[channel]
-        stream.seq += 1
-        stream.kept.clear()
-        stream.items = 0
-
     def subscribe(
         self, outbox: Outbox, channel: Channel, sensors: Sensors | None = None, resume: Position | None = None
     ) -> bool:

@@ -1,6 +1,7 @@
 """The relay: from the log's live topics to this process's state and its sockets."""
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, partial
@@ -11,7 +12,7 @@ import structlog
 from roadcast.domain.clock import FeedClock
 from roadcast.domain.incident import Alert, Severity
 from roadcast.domain.reading import VARIABLES
-from roadcast.domain.times import from_ms
+from roadcast.domain.times import from_ms, to_ms
 from roadcast.errors import Unavailable
 from roadcast.live.documents import Presenter, alert_document
 from roadcast.live.hub import Channel, Hub, Later
@@ -34,6 +35,8 @@ from roadcast.streaming.messages import (
 log = structlog.get_logger()
 
 BATCH = 10_000
+ANALYTICS_PERIOD_S = 5.0
+"""How old the analytics may be that a new listener begins with."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +73,7 @@ class Relay:
         self._presenter = presenter
         self._analytics = analytics
         self._seen = -1
+        self._analysed_s = -ANALYTICS_PERIOD_S
         self._moved = asyncio.Condition()
         self._parts: list[Record] = []
 
@@ -79,6 +83,7 @@ class Relay:
         async with self._log.tail(names[0]) as a, self._log.tail(names[1]) as p, self._log.tail(names[2]) as r:
             self._board.report("relay", Status.STARTING, "reading the newest state")
             await self.reload()
+            await self._publish_analytics(to_ms(self._clock.now()))
             self._board.report("relay", Status.OK)
             async with asyncio.TaskGroup() as group:
                 group.create_task(self._follow(a, self._on_aggregates))
@@ -119,7 +124,7 @@ class Relay:
             await self._observe(stored)
         closed = [message for message in messages if isinstance(message, TickClosed)]
         if closed:
-            await self._publish_analytics(closed[-1])
+            await self._publish_analytics(closed[-1].tick_end_ms)
         async with self._moved:
             self._seen = records[-1].position
             self._moved.notify_all()
@@ -133,12 +138,13 @@ class Relay:
         later = Later(len(rows), lambda: self._presenter.readings(rows, known, now))
         self._hub.publish(Channel.TRAFFIC_DATA, now, later)
 
-    async def _publish_analytics(self, closed: TickClosed) -> None:
-        document = await self._computed() if self._hub.subscribers(Channel.ANALYTICS) else None
-        if document is None:
-            self._hub.skip(Channel.ANALYTICS)
-        else:
-            self._hub.publish(Channel.ANALYTICS, from_ms(closed.tick_end_ms), document)
+    async def _publish_analytics(self, at_ms: int) -> None:
+        """Publish what is computed at each window's close while someone listens, and now and then for who will."""
+        due = time.monotonic() - self._analysed_s >= ANALYTICS_PERIOD_S
+        document = await self._computed() if due or self._hub.subscribers(Channel.ANALYTICS) else None
+        if document is not None:
+            self._analysed_s = time.monotonic()
+            self._hub.publish(Channel.ANALYTICS, from_ms(at_ms), document)
 
     async def _computed(self) -> Mapping[str, object] | None:
         try:

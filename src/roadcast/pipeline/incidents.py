@@ -48,11 +48,14 @@ class IncidentDesk:
         self._clock = clock
         self._alerts = alerts
 
+    async def record(self, incident: Incident) -> bool:
+        """Store an incident of the past, which alarms nobody; False where its id is known already."""
+        async with self._database.write() as writer:
+            return await incidents.create(writer, incident, self._clock.now())
+
     async def create(self, incident: Incident) -> Incident:
         """Store a new incident; one whose id is known already is left as it is."""
-        async with self._database.write() as writer:
-            made = await incidents.create(writer, incident, self._clock.now())
-        if made:
+        if await self.record(incident):
             await self._alert(incident, "incident", incident.severity, f"{incident.type}: {incident.description}")
         return incident
 

@@ -53,6 +53,7 @@ class DemoPorts:
 
     submit: Callable[[ReadingBatch, Source], Awaitable[Account]]
     describe: Callable[[Sequence[Sensor], Sequence[Link]], Awaitable[None]]
+    record_incident: Callable[[Incident], Awaitable[object]]
     create_incident: Callable[[Incident], Awaitable[object]]
     close_incident: Callable[[str, datetime], Awaitable[object]]
     loaded: Callable[[], Awaitable[None]]
@@ -188,14 +189,14 @@ class DemoFeed:
             await self._ports.close_incident(known.incident_id, ended_at)
 
     async def _tell_past(self, day: CorridorDay, until: datetime) -> None:
-        """Report the incidents of the history: over, or still open at `until`."""
+        """Record the incidents of the history: over, or still open at `until`."""
         for incident in day.incidents:
             known = self._incident(day.date, incident)
             ended_at = self._instant(day.date, incident.end_s)
+            if ended_at is not None and ended_at <= until:
+                known = replace(known, ended_at=ended_at, status=IncidentStatus.CLOSED)
             if known.started_at <= until:
-                await self._ports.create_incident(known)
-                if ended_at is not None and ended_at <= until:
-                    await self._ports.close_incident(known.incident_id, ended_at)
+                await self._ports.record_incident(known)
 
     def _incident(self, day: date, incident: CorridorIncident) -> Incident:
         started_at = self._instant(day, incident.start_s) or EPOCH
