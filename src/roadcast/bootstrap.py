@@ -290,8 +290,11 @@ def _read_stamp() -> Dict[str, Any]:
 
 def _write_stamp(stamp: Dict[str, Any]) -> None:
     new = STAMP.with_suffix(".new")
-    new.write_text(json.dumps(stamp), encoding="utf-8")
-    new.replace(STAMP)
+    try:
+        new.write_text(json.dumps(stamp), encoding="utf-8")
+        new.replace(STAMP)
+    except OSError as error:
+        raise _unwritable(error) from error
 
 
 def _make_venv(verbose: bool) -> None:
@@ -299,8 +302,8 @@ def _make_venv(verbose: bool) -> None:
     if options and not importlib.util.find_spec("pip"):
         remedy = "Install them, for example with: apt install python3-venv"
         raise Refusal(f"{sys.executable} has neither ensurepip nor pip. {remedy}")
-    _say(f"Making {VENV} with Python {platform.python_version()}.")
     _clear_venv()
+    _say(f"Making {VENV} with Python {platform.python_version()}.")
     python = getattr(sys, "_base_executable", None) or sys.executable
     done = subprocess.run(
         [python, "-m", "venv", *options, str(VENV)], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False
@@ -320,10 +323,13 @@ def _clear_venv() -> None:
         elif VENV.exists():
             shutil.rmtree(str(VENV))
         VENV.mkdir()
-        _write_stamp({"unfinished": True})
     except OSError as error:
-        remedy = f"Make {ROOT} writable for you, or copy it to a folder that is."
-        raise Refusal(f"cannot write {VENV}: {error.strerror}. {remedy}") from error
+        raise _unwritable(error) from error
+    _write_stamp({"unfinished": True})
+
+
+def _unwritable(error: OSError) -> Refusal:
+    return Refusal(f"cannot write {VENV}: {error.strerror}. Make {ROOT} writable, or copy it to a folder that is.")
 
 
 def _install_list(requirements: str, verbose: bool, lock: int) -> None:

@@ -59,7 +59,8 @@ class Scorer:
                 complete = (decode(record.value) for record in batch if not record.key)
                 issues = [message.issued_ms for message in complete if isinstance(message, IssueComplete)]
                 if issues:
-                    await asyncio.sleep(_SETTLE_S)  # in a fast replay many ticks are scored in one transaction
+                    if len(issues) < _BATCH_TICKS:
+                        await asyncio.sleep(_SETTLE_S)  # so that a fast replay's ticks are scored many at a time
                     await self._catch_up(max(issues))
                 await subscription.commit(batch[-1].position)
 
