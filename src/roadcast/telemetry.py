@@ -9,8 +9,17 @@ import structlog
 from asgi_correlation_id import correlation_id
 from structlog.typing import EventDict, Processor, WrappedLogger
 
-QUIET = ("uvicorn", "matplotlib", "asyncio", "watchfiles", "httpx", "httpcore", "multipart")
+QUIET = ("uvicorn", "alembic.runtime.plugins", "matplotlib", "asyncio", "watchfiles", "httpx", "httpcore", "multipart")
 """Libraries whose details help nobody, even in development."""
+
+
+class _File(logging.FileHandler):
+    """A file that is given up, with one warning, when it cannot be written any more: a full disk."""
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - logging's signature
+        """Called where a record could not be written."""
+        logging.getLogger().removeHandler(self)
+        structlog.get_logger().warning("log_file", detail=f"{self.baseFilename} cannot be written any more.")
 
 
 def set_up(level: str, form: str, file: Path | None) -> str | None:
@@ -43,7 +52,7 @@ def set_up(level: str, form: str, file: Path | None) -> str | None:
     if file is not None:
         try:
             file.parent.mkdir(parents=True, exist_ok=True)
-            handlers.append(logging.FileHandler(file, encoding="utf-8"))
+            handlers.append(_File(file, encoding="utf-8"))
         except OSError as error:
             problem = f"LOG_FILE={file}: {error.strerror}; the log goes to standard output only."
     for handler in handlers:

@@ -19,12 +19,11 @@ from roadcast.live.hub import Channel, Hub
 from roadcast.live.relay import Relay, Topics
 from roadcast.live.state import LiveState
 from roadcast.pipeline.detect import Detect
-from roadcast.pipeline.forecaster import EngineConfig
 from roadcast.pipeline.housekeeping import Housekeeping, Retention
 from roadcast.pipeline.importing import CHANNEL, describe_network
 from roadcast.pipeline.incidents import Alerts, IncidentDesk
 from roadcast.pipeline.ingest import Ingest, IngestConfig
-from roadcast.pipeline.predict import Predict, PredictConfig
+from roadcast.pipeline.predict import EngineConfig, Predict, PredictConfig
 from roadcast.pipeline.recorder import Recorder, rebuild_rollups
 from roadcast.pipeline.score import ScoreConfig, Scorer
 from roadcast.services import Board, Service, Status, run
@@ -228,6 +227,7 @@ async def running(
     try:
         yield parts.context
     finally:
+        task.remove_done_callback(ended)
         task.cancel()
         with suppress(asyncio.CancelledError, ExceptionGroup):
             await task

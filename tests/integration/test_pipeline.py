@@ -12,9 +12,8 @@ from roadcast.domain.clock import FeedClock
 from roadcast.domain.reading import ReadingBatch, Source
 from roadcast.domain.times import from_ms, to_ms
 from roadcast.errors import Conflict
-from roadcast.pipeline.forecaster import EngineConfig
 from roadcast.pipeline.ingest import Ingest, IngestConfig
-from roadcast.pipeline.predict import Predict, PredictConfig
+from roadcast.pipeline.predict import EngineConfig, Predict, PredictConfig
 from roadcast.pipeline.score import SERVED, ScoreConfig, Scorer
 from roadcast.services import Board, Status
 from roadcast.storage import forecasts, marks, scores

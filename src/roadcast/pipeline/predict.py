@@ -4,22 +4,24 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
+from typing import cast
 
 import numpy as np
 import structlog
 from numpy.typing import NDArray
 
+from roadcast.child import Child, ChildDown
 from roadcast.domain.clock import FeedClock
 from roadcast.domain.reading import VARIABLES
 from roadcast.domain.sensor import Link, Sensor
 from roadcast.domain.times import DAY_MS, from_ms, to_ms
 from roadcast.domain.units import TOLERANCE_SHARE
 from roadcast.errors import Unavailable
-from roadcast.forecasting.engine import Engine, Issue
+from roadcast.forecasting.engine import LADDER, Engine, Issue
+from roadcast.forecasting.forecaster import Forecaster
 from roadcast.forecasting.graph import Graph
 from roadcast.forecasting.history import STATE_TICKS, History
 from roadcast.forecasting.last_value import LastValue
-from roadcast.pipeline.forecaster import EngineConfig, ForecasterDown, ForecasterProcess
 from roadcast.services import Board, Status
 from roadcast.storage import forecasts, readings, sensors
 from roadcast.storage.engine import Database
@@ -39,6 +41,22 @@ CATCH_UP_TICKS = 96
 """How many ticks are issued after the fact at a start; more were missed by an outage that nobody forecasts."""
 _DIGITS = {"speed": 2, "volume": 1, "confidence": 4, "tolerance": 2, "quantiles": 2}
 _PAUSES_S = (1, 2, 5, 15, 60, 300)
+
+
+STEP_TIMEOUT_S = 60.0
+FIT_TIMEOUT_S = 900.0
+
+
+@dataclass(frozen=True, slots=True)
+class EngineConfig:
+    """How many ticks ahead, and what counts as right."""
+
+    horizons: int
+    tolerance_mph: float
+
+    def engine(self, *forecasters: Forecaster) -> Engine:
+        """An engine that has learnt nothing yet, with these forecasters or all."""
+        return Engine(self.horizons, self.tolerance_mph, TOLERANCE_SHARE, forecasters or LADDER)
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +116,7 @@ class Predict:
         self._board = board
         self._config = config
         self._learn_references = learn_references
-        self._child = ForecasterProcess(config.engine)
+        self._child = Child("forecaster", config.engine.engine)
         self._fallback = self._new_fallback()
         self.partitions = Partitions("forecasts")
         self._network = _Network({}, [])
@@ -118,8 +136,7 @@ class Predict:
 
     def _new_fallback(self) -> Engine:
         """What forecasts while the child is down: the cheapest forecaster, here in this process."""
-        engine = self._config.engine
-        return Engine(engine.horizons, engine.tolerance_mph, TOLERANCE_SHARE, (LastValue(),))
+        return self._config.engine.engine(LastValue())
 
     async def run(self) -> None:
         """Issue at every tick, for ever."""
@@ -231,8 +248,9 @@ class Predict:
         try:
             if not self._child.running or self._fitted_day is None:
                 self._child.start()
-            await self._child.fit(history, self._network.graph, self._network.reference_speed)
-        except ForecasterDown as error:
+            learnt_from = (history, self._network.graph, self._network.reference_speed)
+            await self._child.call("fit", *learnt_from, timeout_s=FIT_TIMEOUT_S)
+        except ChildDown as error:
             self._down(error)
         else:
             self._failures = 0
@@ -274,12 +292,12 @@ class Predict:
     async def _step(self, state: History) -> Issue:
         if self._child.running:
             try:
-                return await self._child.step(state)
-            except ForecasterDown as error:
+                return cast("Issue", await self._child.call("step", state, timeout_s=STEP_TIMEOUT_S))
+            except ChildDown as error:
                 self._down(error)
         return self._fallback.step(state)
 
-    def _down(self, error: ForecasterDown) -> None:
+    def _down(self, error: ChildDown) -> None:
         """Fall back, and try again after a pause that grows."""
         pause_s = _PAUSES_S[min(self._failures, len(_PAUSES_S) - 1)]
         self._failures += 1

@@ -6,17 +6,18 @@ goes on in real time once it has reached the present.
 
 import asyncio
 import math
-import multiprocessing
 from collections.abc import Awaitable, Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, time, timedelta
+from functools import partial
+from typing import cast
 from uuid import UUID, uuid5
 from zoneinfo import ZoneInfo
 
 import numpy as np
 import structlog
 
+from roadcast.child import Child, ChildDown
 from roadcast.domain.incident import Incident, IncidentStatus
 from roadcast.domain.reading import OCCUPANCY, SPEED, Account, ReadingBatch, Source
 from roadcast.domain.sensor import Link, Sensor
@@ -24,7 +25,7 @@ from roadcast.domain.times import EPOCH, to_ms
 from roadcast.flow.closures import CorridorIncident
 from roadcast.flow.congestion import reference_speed
 from roadcast.flow.corridor import CorridorDay, simulate_days
-from roadcast.flow.road import demo_corridor
+from roadcast.flow.road import Corridor, demo_corridor
 
 log = structlog.get_logger()
 
@@ -32,6 +33,8 @@ NAME = "demo"
 HISTORY_DAYS = 56
 DAYS_AT_ONCE = 14
 """Days that are simulated and stored together."""
+SIMULATION_TIMEOUT_S = 120.0
+RETRY_PAUSE_S = 1.0
 BEGINS_AT = time(5)
 """Local time at which the newcomer joins: the morning's jam is about to form."""
 _NAMESPACE = UUID("7f1d8a52-6c0e-4d8e-9f55-2f1f6d5f4e10")
@@ -60,6 +63,19 @@ class DemoPorts:
     completed: Callable[[], Awaitable[None]]
 
 
+@dataclass(frozen=True, slots=True)
+class Simulator:
+    """What the child holds."""
+
+    corridor: Corridor
+    seed: int
+    interval_s: int
+
+    def days(self, dates: Sequence[date]) -> list[CorridorDay]:
+        """Simulate some days."""
+        return simulate_days(self.corridor, self.seed, dates, self.interval_s)
+
+
 class DemoFeed:
     """Simulates, first the history and then tick by tick."""
 
@@ -69,6 +85,8 @@ class DemoFeed:
         self._wall = wall
         self._zone = ZoneInfo(config.timezone)
         self._corridor = demo_corridor()
+        self._child = Child("simulator", partial(Simulator, self._corridor, config.seed, config.interval_s))
+        self._begun = False
         self._codes = tuple(sensor.sensor_id for sensor in self._corridor.sensors)
 
     async def run(self, reached_at: datetime | None, *, complete: bool) -> None:
@@ -80,15 +98,17 @@ class DemoFeed:
         begins_at = max(begins_at, reached_at or begins_at)
         after = reached_at if complete else None
         chunks = self._missing(after, begins_at)
-        with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
-            newest = await self._simulate(pool, chunks[0])
+        try:
+            newest = await self._simulate(chunks[0])
             if not complete:
                 await self._ports.describe(self._sensors(newest), self._corridor.links)
             await self._store(newest, after, begins_at)
             await self._ports.loaded()
             async with asyncio.TaskGroup() as group:
-                group.create_task(self._store_before(pool, chunks[1:], begins_at))
-                group.create_task(self._play_from(pool, newest[-1], begins_at))
+                group.create_task(self._store_before(chunks[1:], begins_at))
+                group.create_task(self._play_from(newest[-1], begins_at))
+        finally:
+            self._child.stop()
 
     def _missing(self, after: datetime | None, until: datetime) -> list[list[date]]:
         """The local days from `after` (None: eight weeks before) to `until`, in chunks from the newest on."""
@@ -106,19 +126,18 @@ class DemoFeed:
         for day in days:
             await self._tell_past(day, until)
 
-    async def _store_before(self, pool: ProcessPoolExecutor, chunks: Sequence[Sequence[date]], until: datetime) -> None:
+    async def _store_before(self, chunks: Sequence[Sequence[date]], until: datetime) -> None:
         """Store the older history, and have it learnt from."""
         for chunk in chunks:
-            await self._store(await self._simulate(pool, chunk), None, until)
+            await self._store(await self._simulate(chunk), None, until)
         if chunks:
             await self._ports.completed()
 
-    async def _play_from(self, pool: ProcessPoolExecutor, day: CorridorDay, begins_at: datetime) -> None:
-        """One day after another, each simulated while the one before plays."""
+    async def _play_from(self, day: CorridorDay, begins_at: datetime) -> None:
+        """One day after another."""
         while True:
-            coming = self._simulate(pool, [day.date + timedelta(days=1)])
             await self._play(day, begins_at)
-            [day] = await coming
+            [day] = await self._simulate([day.date + timedelta(days=1)])
 
     def _sensors(self, days: Sequence[CorridorDay]) -> list[Sensor]:
         """The corridor's sensors with the reference speeds that these days show."""
@@ -129,11 +148,15 @@ class DemoFeed:
             for sensor, speed in zip(self._corridor.sensors, speeds, strict=True)
         ]
 
-    def _simulate(self, pool: ProcessPoolExecutor, days: Sequence[date]) -> "asyncio.Future[list[CorridorDay]]":
-        loop = asyncio.get_running_loop()
-        return loop.run_in_executor(
-            pool, simulate_days, self._corridor, self._config.seed, days, self._config.interval_s
-        )
+    async def _simulate(self, days: Sequence[date]) -> list[CorridorDay]:
+        """Simulate in the child; one that died is started again."""
+        while True:
+            if not self._child.running:
+                self._child.start()
+            try:
+                return cast("list[CorridorDay]", await self._child.call("days", days, timeout_s=SIMULATION_TIMEOUT_S))
+            except ChildDown:
+                await asyncio.sleep(RETRY_PAUSE_S)
 
     def _batches(self, days: Sequence[CorridorDay], after: datetime | None, until: datetime) -> Iterator[ReadingBatch]:
         """The readings of some days in (after, until], as one batch."""
@@ -174,8 +197,11 @@ class DemoFeed:
                 await self._tell(day.date, incident, at)
 
     async def _wait(self, at: datetime) -> None:
-        """A tick of the past comes after the demo's pause, one of the present when it is over."""
+        """The first tick comes at once, one of the past after the demo's pause, one of the present when it is over."""
         ahead = (at - self._wall()).total_seconds()
+        first, self._begun = not self._begun, True
+        if first and ahead < 0:
+            return
         await asyncio.sleep(self._config.tick_s if ahead < -self._config.interval_s else max(ahead, 0.05))
 
     async def _tell(self, day: date, incident: CorridorIncident, now: datetime) -> None:

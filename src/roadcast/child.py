@@ -1,0 +1,112 @@
+"""A child process that holds one object and answers calls: heavy work neither stalls nor kills its parent."""
+
+import asyncio
+import multiprocessing
+import os
+import signal
+from collections.abc import Callable
+from multiprocessing.connection import Connection
+from multiprocessing.context import SpawnProcess
+from typing import cast
+
+import structlog
+
+from roadcast.errors import RoadcastError
+
+log = structlog.get_logger()
+
+_THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+
+
+class ChildDown(RoadcastError):
+    """The child died, failed or took too long, and has been ended."""
+
+
+class Child:
+    """Speaks with the child over a pipe, one call at a time. The child ends when this end of the pipe is gone.
+
+    name: what it is called in the log; make: makes the object whose methods are called, in the child.
+    """
+
+    def __init__(self, name: str, make: Callable[[], object]) -> None:
+        self._name = name
+        self._make = make
+        self._process: SpawnProcess | None = None
+        self._pipe: Connection | None = None
+        self._turn = asyncio.Lock()
+        self.deaths = 0
+
+    @property
+    def running(self) -> bool:
+        """Whether there is a child to call; one that died unnoticed is found, and counted, by the next call."""
+        return self._process is not None
+
+    def start(self) -> None:
+        """Start a child with a new object; one that still runs is ended."""
+        self.stop()
+        for name in _THREADS:  # one thread: the same bytes on every machine, and the API keeps its core
+            os.environ.setdefault(name, "1")
+        context = multiprocessing.get_context("spawn")
+        ours, theirs = context.Pipe()
+        self._process = context.Process(target=_serve, args=(theirs, self._make), name=self._name, daemon=True)
+        self._process.start()
+        theirs.close()
+        self._pipe = cast("Connection", ours)
+
+    def stop(self) -> None:
+        """End the child at once; a call that waits for it is told."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.join()
+        if self._pipe is not None:
+            self._pipe.close()
+        self._process = self._pipe = None
+
+    async def call(self, method: str, *arguments: object, timeout_s: float) -> object:
+        """Call a method of the child's object.
+
+        Raises:
+            ChildDown: the child died, failed or took too long, and has been ended.
+        """
+        async with self._turn:
+            try:
+                return await asyncio.to_thread(self._exchange, method, arguments, timeout_s)
+            except ChildDown as error:
+                self.deaths += 1
+                log.error("child_down", child=self._name, reason=error.message)
+                self.stop()
+                raise
+
+    def _exchange(self, method: str, arguments: tuple[object, ...], timeout_s: float) -> object:
+        pipe = self._pipe
+        if pipe is None:
+            raise ChildDown(f"the {self._name}'s process is not running")
+        try:
+            pipe.send((method, arguments))
+            if not pipe.poll(timeout_s):
+                raise ChildDown(f"the {self._name}'s process did not {method} within {timeout_s:.0f} s")
+            failure, result = cast("tuple[str | None, object]", pipe.recv())
+        except (EOFError, OSError) as error:
+            raise ChildDown(f"the {self._name}'s process died") from error
+        if failure is not None:
+            raise ChildDown(f"the {self._name} could not {method}: {failure}")
+        return result
+
+
+def _serve(pipe: Connection, make: Callable[[], object]) -> None:
+    """The child: answer calls until the other end of the pipe is gone."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    held = make()
+    while True:
+        try:
+            method, arguments = pipe.recv()
+        except (EOFError, OSError):
+            return
+        try:
+            answer = (None, getattr(held, method)(*arguments))
+        except Exception as error:  # noqa: BLE001 - whatever the object raises is the parent's to count and report
+            answer = (repr(error), None)
+        try:
+            pipe.send(answer)
+        except OSError:
+            return
