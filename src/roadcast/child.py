@@ -76,6 +76,9 @@ class Child:
                 log.error("child_down", child=self._name, reason=error.message)
                 self.stop()
                 raise
+            except asyncio.CancelledError:
+                self.stop()  # its answer must not be taken for that of the next call
+                raise
 
     def _exchange(self, method: str, arguments: tuple[object, ...], timeout_s: float) -> object:
         pipe = self._pipe

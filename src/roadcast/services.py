@@ -1,8 +1,7 @@
 """Services and the board on which each says how it is.
 
 A service is a named coroutine that runs until it is cancelled. One that finds a part away, such as the database,
-begins again until it is back. One that ends otherwise ends its process: `run` raises what it raised, and whoever
-supervises the process restarts it.
+begins again until it is back. One that ends otherwise ends its process, and whoever supervises that restarts it.
 """
 
 import asyncio
@@ -95,7 +94,7 @@ async def run(services: Iterable[Service]) -> None:
     """Run the services side by side until one ends, which it should not.
 
     Raises:
-        RuntimeError: naming the service that ended without an error; else the error that ended it.
+        ExceptionGroup: with the error that ended a service; a RuntimeError names one that ended without.
     """
     async with asyncio.TaskGroup() as group:
         for service in services:
@@ -106,8 +105,13 @@ async def _endless(service: Service) -> None:
     while True:
         try:
             await service.run()
-        except Unavailable as error:
-            log.warning("service_waits", service=service.name, reason=error.message)
+        except* Unavailable as errors:  # of the service, or of a task of its own
+            log.warning("service_waits", service=service.name, reason=_reason(errors))
             await asyncio.sleep(PAUSE_S)
         else:
             raise RuntimeError(f"service {service.name} ended")
+
+
+def _reason(errors: ExceptionGroup[Unavailable]) -> str:
+    first = errors.exceptions[0]
+    return _reason(first) if isinstance(first, ExceptionGroup) else first.message

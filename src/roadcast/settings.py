@@ -1,4 +1,4 @@
-"""Every setting, its group, default and meaning. Read from the environment and `.env`, once, by wiring and cli.
+"""Every setting, its group, default and meaning. Read from the environment and `.env`, once, by the command line.
 
 `docs/settings.md` and `.env.example` are held to this file by a test.
 """
@@ -76,7 +76,7 @@ class Settings(BaseSettings):
 
     # Kafka
     kafka_bootstrap_servers: str | None = setting(
-        "Kafka", None, "Kafka brokers. Unset: the log in memory, for one process."
+        "Kafka", None, "Kafka brokers. Unset: the log in memory, for one process, which is what this version runs on."
     )
     kafka_topic_traffic_events: str = setting("Kafka", "traffic-events", "Topic of incoming readings.")
     kafka_topic_processed_aggregates: str = setting(
@@ -117,7 +117,7 @@ class Settings(BaseSettings):
 
     # Security
     secret_key: SecretStr = setting(
-        "Security", SecretStr(DOCUMENTED_SECRET), "Signs tokens. Production refuses this default."
+        "Security", SecretStr(DOCUMENTED_SECRET), "Key of what is signed. Production refuses this default."
     )
 
     # System

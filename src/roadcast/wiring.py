@@ -11,10 +11,11 @@ import structlog
 
 from roadcast.api.context import ApiContext, ApiLimits, Request
 from roadcast.api.deps import analyst
+from roadcast.api.routes.system import system_status
 from roadcast.domain.clock import Feed, FeedClock
 from roadcast.domain.sensor import Link, Sensor
-from roadcast.errors import NotFound, RoadcastError, StartError, Unavailable
-from roadcast.live.documents import Presenter, status_document
+from roadcast.errors import Conflict, NotFound, StartError, Unavailable
+from roadcast.live.documents import Presenter
 from roadcast.live.hub import Channel, Hub
 from roadcast.live.relay import Relay, Topics
 from roadcast.live.state import LiveState
@@ -315,9 +316,7 @@ class _Parts:
 
     def _announce(self) -> None:
         """Tell the sockets that the board has changed."""
-        system = self.system
-        status = status_document(system.board, system.clock, system.started_at, system.hub.connections)
-        system.hub.publish(Channel.SYSTEM_STATUS, system.clock.now(), status)
+        self.system.hub.publish(Channel.SYSTEM_STATUS, self.system.clock.now(), system_status(self.context))
 
     async def _learn_references(self, until_ms: int) -> int:
         learnt = await self.ingest.learn_references(until_ms)
@@ -334,12 +333,15 @@ class _Parts:
         await self.relay.reload()
 
     async def _follow_changes(self) -> None:
-        """Reload whenever another process has imported; a lost connection is made again."""
+        """Reload whenever another process has imported, and after a gap in which it may have."""
+        has_listened = False
         while True:
             with suppress(Unavailable):
                 async for _ in self.system.database.listen(CHANNEL):
-                    await self._reload()
-                    await self.predict.reload()
+                    if has_listened:
+                        await self._reload()
+                        await self.predict.reload()
+                    has_listened = True
             await asyncio.sleep(1)
 
     async def _predict_when_loaded(self) -> None:
@@ -370,7 +372,7 @@ class _Parts:
     async def _close_incident(self, incident_id: str, ended_at: datetime) -> None:
         """The demo closes what nobody closed before it."""
         changes = {"status": "closed", "ended_at": ended_at}
-        with suppress(NotFound, RoadcastError):
+        with suppress(NotFound, Conflict):
             await self.desk.change(UUID(incident_id), "closed", changes)
 
     async def _demo_is_loaded(self) -> None:

@@ -131,6 +131,20 @@ def test_a_publisher_that_waits_too_long_is_told(make_log):
     asyncio.run(go())
 
 
+def test_a_subscription_says_where_it_goes_on(make_log):
+    async def go():
+        log = make_log()
+        published = await log.publish("t", records(1, 2))
+        async with log.tail("t") as tail:
+            began = tail.next
+            await log.publish("t", records(3))
+            _, position = await take(tail, 1)
+            return published, began, position, tail.next
+
+    published, began, position, then = asyncio.run(go())
+    assert (began, then) == (published + 1, position + 1)
+
+
 def test_a_tail_that_is_gone_holds_nobody_up(make_log):
     async def go():
         log = make_log(capacity=2, timeout_s=1.0)

@@ -177,7 +177,7 @@ def test_a_child_that_dies_costs_no_forecast_and_is_replaced(address):
             recovered = {p.name: p.status for p in pipeline.board.parts}
             async with pipeline.database.read() as reader:
                 times = await forecasts.issue_times(reader, from_ms(0), LATER)
-            return fallen_back, recovered, pipeline.predict.deaths, len(times)
+            return fallen_back, recovered, pipeline.predict._child.deaths, len(times)
 
     fallen_back, recovered, deaths, issues = asyncio.run(go())
     assert (fallen_back["forecaster"], fallen_back["predict"]) == (Status.DEGRADED, Status.OK)

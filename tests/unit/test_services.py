@@ -1,6 +1,7 @@
 """Services side by side: which end ends the process, and which waits."""
 
 import asyncio
+from collections.abc import Awaitable, Callable
 
 import pytest
 
@@ -30,14 +31,27 @@ def test_a_service_that_fails_raises_what_it_raised() -> None:
     assert [type(error) for error in raised.value.exceptions] == [ZeroDivisionError]
 
 
-def test_a_service_that_finds_the_database_away_begins_again(monkeypatch: pytest.MonkeyPatch) -> None:
+async def finds_it_away() -> None:
+    raise Unavailable("away")
+
+
+async def finds_it_away_in_a_task() -> None:
+    async with asyncio.TaskGroup() as group:
+        group.create_task(finds_it_away())
+        group.create_task(for_ever())
+
+
+@pytest.mark.parametrize("works", [finds_it_away, finds_it_away_in_a_task])
+def test_a_service_that_finds_the_database_away_begins_again(
+    monkeypatch: pytest.MonkeyPatch, works: Callable[[], Awaitable[None]]
+) -> None:
     monkeypatch.setattr(services, "PAUSE_S", 0)
     attempts: list[str] = []
 
     async def patient() -> None:
         attempts.append("began")
         if len(attempts) < 3:
-            raise Unavailable("away")
+            await works()
 
     with pytest.raises(ExceptionGroup):
         asyncio.run(run([Service("patient", "api", patient)]))

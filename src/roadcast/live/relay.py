@@ -82,7 +82,9 @@ class Relay:
         names = (self._topics.aggregates, self._topics.predictions, self._topics.alerts)
         async with self._log.tail(names[0]) as a, self._log.tail(names[1]) as p, self._log.tail(names[2]) as r:
             self._board.report("relay", Status.STARTING, "reading the newest state")
+            before = a.next - 1
             await self.reload()
+            await self._see(before)  # also those that a life of the relay before this one did not come to
             await self._publish_analytics(to_ms(self._clock.now()))
             self._board.report("relay", Status.OK)
             async with asyncio.TaskGroup() as group:
@@ -125,8 +127,12 @@ class Relay:
         closed = [message for message in messages if isinstance(message, TickClosed)]
         if closed:
             await self._publish_analytics(closed[-1].tick_end_ms)
+        await self._see(records[-1].position)
+
+    async def _see(self, position: int) -> None:
+        """The state holds the aggregates up to `position`."""
         async with self._moved:
-            self._seen = records[-1].position
+            self._seen = position
             self._moved.notify_all()
 
     async def _observe(self, stored: Sequence[ReadingStored]) -> None:

@@ -10,8 +10,6 @@ from roadcast.domain.sensor import Sensor
 from roadcast.storage.forecasts import IssuedRows
 from roadcast.storage.readings import Rows
 
-EMPTY = Rows(np.empty(0, np.int64), np.empty(0, np.int32), np.empty((0, 4), np.float32), np.empty(0, np.int64))
-
 
 @dataclass(slots=True)
 class LiveState:

@@ -94,4 +94,7 @@ class Detect:
         else:
             severity = Severity.LOW
             kind, message = "feed_back" if new.name == "feed" else "part_back", f"{new.name} is back."
-        await self._alerts.tell(Alert(new_id(), self._clock.now(), kind, severity, message))
+        try:
+            await self._alerts.tell(Alert(new_id(), self._clock.now(), kind, severity, message))
+        except Unavailable as error:
+            log.error("alert_dropped", part=new.name, status=new.status.value, reason=error.message)

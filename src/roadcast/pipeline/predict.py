@@ -129,11 +129,6 @@ class Predict:
         self.issuing_ms: int | None = None
         self._turn = asyncio.Lock()
 
-    @property
-    def deaths(self) -> int:
-        """How often the child died."""
-        return self._child.deaths
-
     def _new_fallback(self) -> Engine:
         """What forecasts while the child is down: the cheapest forecaster, here in this process."""
         return self._config.engine.engine(LastValue())

@@ -56,7 +56,7 @@ class DemoPorts:
 
     submit: Callable[[ReadingBatch, Source], Awaitable[Account]]
     describe: Callable[[Sequence[Sensor], Sequence[Link]], Awaitable[None]]
-    record_incident: Callable[[Incident], Awaitable[object]]
+    record_incident: Callable[[Incident], Awaitable[bool]]
     create_incident: Callable[[Incident], Awaitable[object]]
     close_incident: Callable[[str, datetime], Awaitable[object]]
     loaded: Callable[[], Awaitable[None]]
@@ -221,8 +221,9 @@ class DemoFeed:
             ended_at = self._instant(day.date, incident.end_s)
             if ended_at is not None and ended_at <= until:
                 known = replace(known, ended_at=ended_at, status=IncidentStatus.CLOSED)
-            if known.started_at <= until:
-                await self._ports.record_incident(known)
+            is_new = known.started_at > until or await self._ports.record_incident(known)
+            if not is_new and known.ended_at is not None:
+                await self._ports.close_incident(known.incident_id, known.ended_at)  # a stop came before its end
 
     def _incident(self, day: date, incident: CorridorIncident) -> Incident:
         started_at = self._instant(day, incident.start_s) or EPOCH

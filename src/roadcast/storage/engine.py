@@ -156,7 +156,7 @@ class Database:
             await reader.value("SELECT 1")
 
     async def listen(self, channel: LiteralString) -> AsyncIterator[str]:
-        """The payloads notified on `channel`, from a connection of its own.
+        """The payloads notified on `channel`, from a connection of its own; first an empty one, once it listens.
 
         Raises:
             Unavailable: the connection cannot be had, or is lost.
@@ -166,6 +166,7 @@ class Database:
                 driver = await Reader(connection).driver()
                 await driver.set_autocommit(True)
                 await driver.execute("LISTEN " + channel)
+                yield ""
                 async for notice in driver.notifies():
                     yield notice.payload
 

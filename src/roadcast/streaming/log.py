@@ -23,6 +23,11 @@ class Record:
 class Subscription(Protocol):
     """Records of one topic for one consumer."""
 
+    @property
+    def next(self) -> int:
+        """The position of the record that comes next."""
+        ...
+
     def batches(self, limit: int) -> AsyncIterator[Sequence[Record]]:
         """At most `limit` records at a time, waiting while there are none."""
         ...
