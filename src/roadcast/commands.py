@@ -13,7 +13,6 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from roadcast.charts import draw_corridor
 from roadcast.domain.clock import wall_clock
-from roadcast.domain.reading import Rejection
 from roadcast.domain.times import from_ms, rfc3339, to_ms
 from roadcast.embedded.postgres import running as embedded
 from roadcast.errors import SourceError
@@ -22,6 +21,7 @@ from roadcast.flow.road import demo_corridor
 from roadcast.pipeline.importing import (
     Imported,
     describe_network,
+    line_of,
     refuse_mixture,
     tell_running_systems,
 )
@@ -30,7 +30,7 @@ from roadcast.pipeline.importing import (
 )
 from roadcast.settings import Settings
 from roadcast.sources.formats import Chunk, SourceFile, ticks
-from roadcast.sources.replay import TIMEOUT_S, replay
+from roadcast.sources.replay import TIMEOUT_S, Answer, replay
 from roadcast.storage.engine import Address
 from roadcast.wiring import connect, database_address, prepare
 
@@ -56,15 +56,15 @@ def import_history(settings: Settings, source: SourceFile, *, strict: bool) -> N
 async def _import(settings: Settings, address: Address, source: SourceFile, *, strict: bool) -> Imported:
     database = connect(settings, address)
     try:
-        await prepare(settings, address, database)
+        await prepare(settings, address, database, serves=False)
         await refuse_mixture(database)
         await describe_network(database, source.sensors, source.links)
         with _progress() as bar:
             task = bar.add_task(source.name, total=source.rows)
 
-            def progress(rows: int, rejections: Sequence[Rejection]) -> None:
+            def progress(rows: int, refused: Sequence[str]) -> None:
                 bar.advance(task, rows)
-                _report(rejections, strict=strict)
+                _tell(refused, strict=strict)
 
             done = await store_history(
                 database,
@@ -96,20 +96,22 @@ def replay_file(settings: Settings, source: SourceFile, *, speed: float, url: st
                 nonlocal unreadable
                 unreadable += chunk.rejected
                 bar.advance(reading, chunk.rows)
-                _report(chunk.rejections, strict=strict)
+                _tell(map(line_of, chunk.rejections), strict=strict)
 
             sending = bar.add_task("sending", total=None)
 
-            def report(reached_ms: int, account: dict[str, object]) -> None:
+            def report(reached_ms: int, answer: Answer) -> None:
                 for name in counts:
-                    counts[name] += int(str(account[name]))
+                    counts[name] += getattr(answer, name)
+                _tell(answer.rejections, strict=strict)
                 bar.update(sending, completed=counts["received"], description=f"sent to {rfc3339(from_ms(reached_ms))}")
 
             last_ms = replay(
                 ticks(source, on_chunk=on_chunk), client, name=source.name, speed=speed, units=settings.units,
                 report=report,
             )  # fmt: skip
-            settled = last_ms is None or _settle(client, last_ms - last_ms % (settings.interval_s * 1000))
+            taken = counts["accepted"] + counts["duplicate"]
+            settled = last_ms is None or not taken or _settle(client, last_ms - last_ms % (settings.interval_s * 1000))
     _tell_conversions(source)
     seconds = (wall_clock() - began).total_seconds()
     console.print(
@@ -180,10 +182,9 @@ def _progress() -> Progress:
     return Progress(*columns, TimeElapsedColumn(), TimeRemainingColumn(), console=errors)
 
 
-def _report(rejections: Iterable[Rejection], *, strict: bool) -> None:
+def _tell(refused: Iterable[str], *, strict: bool) -> None:
     """One line for each bad row; with --strict the first one ends the command."""
-    for rejection in rejections:
-        line = f"row {rejection.index}: {rejection.field}={rejection.value!r}: {rejection.reason}"
+    for line in refused:
         if strict:
             raise SourceError(line)
         errors.print(line, markup=False, highlight=False, soft_wrap=True)

@@ -68,11 +68,11 @@ def connect(settings: Settings, address: Address) -> Database:
     )
 
 
-async def prepare(settings: Settings, address: Address, database: Database) -> None:
-    """Bring the schema and what the rollups assume up to date.
+async def prepare(settings: Settings, address: Address, database: Database, *, serves: bool = True) -> None:
+    """Bring the schema and what the rollups assume up to date; only what serves may rebuild the rollups.
 
     Raises:
-        StartError: the database cannot be used, or was written with another INTERVAL_S.
+        StartError: the database cannot be used, or was written with another INTERVAL_S or TIMEZONE.
     """
     from roadcast.storage.migrate import migrate  # noqa: PLC0415 - a fifth of a second that the start can use better
 
@@ -86,6 +86,11 @@ async def prepare(settings: Settings, address: Address, database: Database) -> N
                 remedy=f"Set INTERVAL_S={stored['interval_s']}, or use another DATA_DIR or DB_NAME.",
             )
         if stored["timezone"] not in (None, assumed["timezone"]):
+            if not serves:
+                raise StartError(
+                    f"TIMEZONE={assumed['timezone']}, but the stored days are those of {stored['timezone']}.",
+                    remedy=f"Set TIMEZONE={stored['timezone']}; --timezone says how the file's stamps are meant.",
+                )
             log.info("time_zone_changed", before=stored["timezone"], now=assumed["timezone"])
             await rebuild_rollups(writer, Recorder(settings.interval_s * 1000, settings.timezone))
         for name, value in assumed.items():

@@ -1,6 +1,8 @@
 """Housekeeping: partitions are made ahead of the readings and dropped when their time is over."""
 
 import asyncio
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 
@@ -10,12 +12,13 @@ from roadcast.domain.clock import FeedClock
 from roadcast.errors import Unavailable
 from roadcast.services import Board, Status
 from roadcast.storage import incidents, readings
-from roadcast.storage.engine import Database
+from roadcast.storage.engine import Database, Writer
 from roadcast.storage.partitions import Partitions
 
 log = structlog.get_logger()
 
 PERIOD_S = 600.0
+RETRY_PAUSE_S = 5.0
 PATIENCE_S = 5
 DAYS_AHEAD = 2
 ALERT_DAYS = 90
@@ -60,30 +63,38 @@ class Housekeeping:
                 await self.keep()
             except Unavailable as error:
                 self._board.report("housekeeping", Status.DEGRADED, error.message, error.remedy)
+                await asyncio.sleep(RETRY_PAUSE_S)
             else:
                 self._board.report("housekeeping", Status.OK)
-            await asyncio.sleep(PERIOD_S)
+                await asyncio.sleep(PERIOD_S)
 
     async def keep(self) -> None:
         """Make the partitions of the days ahead; drop those whose time is over."""
         now = self._clock.now()
         ahead = {(now + timedelta(days=days)).date() for days in range(DAYS_AHEAD + 1)}
-        async with self._database.write() as writer:
-            for partitions in (self._readings, self._forecasts):
+        for partitions in (self._readings, self._forecasts):
+            async with self._database.write() as writer:  # one table at a time: others lock both, in either order
                 await partitions.ensure(writer, ahead)
         await self._drop(now)
 
     async def _drop(self, now: datetime) -> None:
-        async with self._database.write() as writer:
-            await writer.run(f"SET LOCAL lock_timeout = '{PATIENCE_S}s'")  # or writers would queue behind a long reader
+        async with self._patient() as writer:
             dropped = await self._forecasts.drop_before(writer, _first(now, self._retention.forecasts))
             await incidents.forget_alerts(writer, now - timedelta(days=ALERT_DAYS))
-            if self._retention.readings is not None:
-                first = _first(now, self._retention.readings)
+        if self._retention.readings is not None:
+            first = _first(now, self._retention.readings)
+            async with self._patient() as writer:
                 dropped += await self._readings.drop_before(writer, first)
                 await readings.forget_rest(writer, first)
         if dropped:
             log.info("retention", days=len(dropped), oldest=str(dropped[0]))
+
+    @asynccontextmanager
+    async def _patient(self) -> AsyncGenerator[Writer]:
+        """A transaction that gives up rather than have writers queue behind it while a long reader holds a table."""
+        async with self._database.write() as writer:
+            await writer.run(f"SET LOCAL lock_timeout = '{PATIENCE_S}s'")
+            yield writer
 
 
 def _first(now: datetime, days: int) -> date:

@@ -4,9 +4,9 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
 from roadcast.domain.clock import Feed
-from roadcast.domain.reading import Account, Rejection
+from roadcast.domain.reading import Account, ReadingBatch, Rejection
 from roadcast.domain.sensor import Link, Sensor
-from roadcast.domain.times import from_ms
+from roadcast.domain.times import from_ms, rfc3339
 from roadcast.errors import Conflict
 from roadcast.pipeline.checks import check
 from roadcast.pipeline.recorder import Recorder, learn_references
@@ -60,12 +60,12 @@ async def import_history(
     timezone: str,
     newest_ms: int,
     max_future_s: int,
-    progress: Callable[[int, Sequence[Rejection]], None],
+    progress: Callable[[int, Sequence[str]], None],
 ) -> Imported:
     """Store the chunks, each in its own transaction, and learn reference speeds from them.
 
     Where no live feed has sent yet, the feed's clock then stands at the end of the history. `progress` hears of
-    each chunk's rows and rejections.
+    each chunk's rows, and has a line for each that was rejected.
     """
     done = Imported()
     recorder = Recorder(interval_ms, timezone)
@@ -82,13 +82,27 @@ async def import_history(
         done.account += Account(len(chunk.batch) + chunk.rejected, len(batch) - duplicate, duplicate, rejected)
         done.missing += chunk.missing
         last_ms = max(last_ms, int(batch.at_ms.max(initial=0)))
-        progress(chunk.rows, [*chunk.rejections, *checked.rejections])
+        progress(chunk.rows, [*map(line_of, chunk.rejections), *_lines(chunk.batch, checked.rejections)])
     async with database.write() as writer:
         if last_ms:
             done.references = await learn_references(writer, recorder, (await readings.span(writer) or (0, last_ms))[1])
-            await _stand_at(writer, name, last_ms)
+            await _stand_at(writer, f"{name} (imported)", last_ms)
     done.sensors = len(recorder.numbers)
     return done
+
+
+def line_of(rejection: Rejection) -> str:
+    """One line on a row of a file."""
+    return f"row {rejection.index}: {rejection.field}={rejection.value!r}: {rejection.reason}"
+
+
+def _lines(batch: ReadingBatch, rejections: Sequence[Rejection]) -> list[str]:
+    """One line on each refused reading, by its sensor and time: it has left its row behind."""
+    return [
+        f"{batch.codes[batch.sensor[r.index]]} {rfc3339(from_ms(int(batch.at_ms[r.index])))}: "
+        f"{r.field}={r.value!r}: {r.reason}"
+        for r in rejections
+    ]
 
 
 async def _stand_at(writer: Writer, name: str, last_ms: int) -> None:

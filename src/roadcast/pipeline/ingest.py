@@ -211,7 +211,7 @@ class Ingest:
         newest = self._clock.wall() if led else self._clock.now()
         oldest_ms = OLDEST_MS
         if config.retention_days is not None and not job.source.replayed:
-            oldest_ms = max(OLDEST_MS, to_ms(self._clock.now()) - config.retention_days * DAY_MS)
+            oldest_ms = max(OLDEST_MS, to_ms(newest) - config.retention_days * DAY_MS)
         return check(
             job.batch,
             newest_ms=to_ms(newest),
@@ -266,7 +266,8 @@ class Ingest:
         given, added = recorded.given, recorded.written.added
         if source.history:
             return
-        if self._source is not None and not _alike(source, self._source) and self._clock.feed.name == source.name:
+        begins = source.replayed if self._source is None else not _alike(source, self._source)
+        if begins and self._clock.feed.name == source.name:
             first_ms = int(given.ts_ms.min(initial=to_ms(self._clock.now())))
             self._closer.resume((first_ms - 1) // self._config.interval_ms * self._config.interval_ms)
         self._source = source

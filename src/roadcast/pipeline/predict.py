@@ -39,6 +39,8 @@ FIT_CELLS = 40_000_000
 """Ticks times sensors that a fit may hold, about a gigabyte with its workings."""
 CATCH_UP_TICKS = 96
 """How many ticks are issued after the fact at a start; more were missed by an outage that nobody forecasts."""
+REPLAY_CATCH_UP_TICKS = 2016
+"""As many in a replay, which may have run a week ahead of its forecasts."""
 _DIGITS = {"speed": 2, "volume": 1, "confidence": 4, "tolerance": 2, "quantiles": 2}
 _PAUSES_S = (1, 2, 5, 15, 60, 300)
 
@@ -161,7 +163,9 @@ class Predict:
         """The newest tick, and before it those that came after the last issue: a crash lost their turn."""
         async with self._database.read() as reader:
             last = await forecasts.newest_time(reader)
-        first_ms = newest_ms - CATCH_UP_TICKS * self._config.interval_ms
+        feed = self._clock.feed
+        most = REPLAY_CATCH_UP_TICKS if feed.replayed and not feed.simulated else CATCH_UP_TICKS
+        first_ms = newest_ms - most * self._config.interval_ms
         if last is None or not first_ms <= to_ms(last) < newest_ms:
             return [newest_ms]
         return range(to_ms(last) + self._config.interval_ms, newest_ms + 1, self._config.interval_ms)

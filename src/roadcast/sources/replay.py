@@ -1,8 +1,10 @@
 """Replay: send a file's readings to a running system in event time, over HTTP like any other client."""
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from itertools import chain
+from typing import Any
 
 import httpx
 import numpy as np
@@ -20,7 +22,22 @@ TIMEOUT_S = 120.0
 BUSY = 503
 BUSY_PAUSE_S = 1.0
 
+AWAY_PATIENCE_S = 30.0
+"""How long a system that answered before may be away: its worker is started again within seconds."""
+
 Tick = tuple[int, ReadingBatch]
+Document = dict[str, object]
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What became of one request's readings, and a line for each that was rejected."""
+
+    received: int
+    accepted: int
+    duplicate: int
+    rejected: int
+    rejections: list[str]
 
 
 def replay(
@@ -30,7 +47,7 @@ def replay(
     name: str,
     speed: float,
     units: Units,
-    report: Callable[[int, dict[str, object]], None],
+    report: Callable[[int, Answer], None],
 ) -> int | None:
     """Send ticks at `speed` times their own pace (0: as fast as the system takes them); the last one's time.
 
@@ -47,8 +64,8 @@ def replay(
     for group in _groups(chain([first], ticks), pace):
         last_ms = group[-1][0]
         time.sleep(pace.wait_s(last_ms, time.monotonic()))
-        body = orjson.dumps(_documents(merge([batch for _, batch in group]), units))
-        report(last_ms, _post(client, body, name, last_ms))
+        documents = _documents(merge([batch for _, batch in group]), units)
+        report(last_ms, _answer(_post(client, orjson.dumps(documents), name, last_ms), documents))
     return last_ms
 
 
@@ -64,9 +81,9 @@ def _groups(ticks: Iterator[Tick], pace: Pace) -> Iterator[list[Tick]]:
         yield group
 
 
-def _documents(batch: ReadingBatch, units: Units) -> list[dict[str, object]]:
+def _documents(batch: ReadingBatch, units: Units) -> list[Document]:
     factors = np.array([units.speed_per_mph, 1, units.density_per_mile, 1])
-    values = np.round(batch.values.astype(np.float64) * factors, 6).tolist()
+    values = (batch.values.astype(np.float64) * factors).tolist()  # not rounded: sent again it must be the same
     stamps = [rfc3339(from_ms(at)) for at in batch.at_ms.tolist()]
     return [
         {"sensor_id": batch.codes[sensor], "timestamp": at, **dict(zip(VARIABLES, row, strict=True))}  # NaN is null
@@ -74,20 +91,34 @@ def _documents(batch: ReadingBatch, units: Units) -> list[dict[str, object]]:
     ]
 
 
-def _post(client: httpx.Client, body: bytes, name: str, through_ms: int) -> dict[str, object]:
-    """Send a batch; while the system is busy, again."""
+def _answer(account: dict[str, Any], documents: Sequence[Document]) -> Answer:
+    lines = [
+        f"{documents[r['index']]['sensor_id']} {documents[r['index']]['timestamp']}: "
+        f"{r['field']}={r['value']!r}: {r['reason']}"
+        for r in account["rejections"]
+    ]
+    return Answer(account["received"], account["accepted"], account["duplicate"], account["rejected"], lines)
+
+
+def _post(client: httpx.Client, body: bytes, name: str, last_ms: int) -> dict[str, Any]:
+    """Send a batch; while the system is busy or being started again, once more: what it knows is a duplicate."""
+    through_ms = min(last_ms, int(time.time() * 1000))  # a reading in the future is refused by itself
     parameters = {"source": name, "replayed": "true", "through": rfc3339(from_ms(through_ms))}
+    away_since: float | None = None
     while True:
         try:
             answer = client.post("/api/traffic/readings", content=body, params=parameters)
         except httpx.HTTPError as error:
-            raise SourceError(
-                f"{client.base_url} does not answer ({error!r}).", remedy="Start the system, or name it with --url."
-            ) from error
-        if answer.is_success:
-            return orjson.loads(answer.content)
-        if answer.status_code != BUSY:
-            raise SourceError(f"{client.base_url} refused the replay: {_reason(answer)}")
+            away_since = away_since or time.monotonic()
+            if time.monotonic() - away_since > AWAY_PATIENCE_S:
+                raise SourceError(
+                    f"{client.base_url} does not answer ({error!r}).", remedy="Start the system, or name it with --url."
+                ) from error
+        else:
+            if answer.is_success:
+                return orjson.loads(answer.content)
+            if answer.status_code != BUSY:
+                raise SourceError(f"{client.base_url} refused the replay: {_reason(answer)}")
         time.sleep(BUSY_PAUSE_S)
 
 

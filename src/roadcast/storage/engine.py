@@ -21,6 +21,8 @@ from roadcast.errors import Unavailable
 
 WRITE_TIMEOUT_S = 600
 """Longest run of one writing statement: a bulk load of history takes its time."""
+BUSY = (psycopg.errors.DeadlockDetected, psycopg.errors.LockNotAvailable, psycopg.errors.QueryCanceled)
+"""What a database says that answers, but not now."""
 GRACE_S = 5
 """How much longer than the server's own time-out a transaction may take before the server counts as frozen."""
 
@@ -199,6 +201,11 @@ def _unavailable() -> Generator[None]:
     except TimeoutError as error:
         raise Unavailable("The database does not answer.", remedy=REMEDY) from error
     except (DBAPIError, psycopg.OperationalError) as error:
+        cause = error.orig if isinstance(error, DBAPIError) else error
+        if isinstance(cause, BUSY):
+            raise Unavailable(
+                f"The database is busy: {str(cause).splitlines()[0]}.", remedy="It is tried again."
+            ) from error
         if isinstance(error, psycopg.OperationalError) or isinstance(error.orig, psycopg.OperationalError):
             raise Unavailable("The database does not answer.", remedy=REMEDY) from error
         raise
