@@ -85,7 +85,7 @@ async def _import(settings: Settings, address: Address, source: SourceFile, *, s
 def replay_file(settings: Settings, source: SourceFile, *, speed: float, url: str, strict: bool) -> None:
     """Feed a file to the system at `url`, and wait for its last forecast."""
     counts = dict.fromkeys(("received", "accepted", "duplicate", "rejected"), 0)
-    unreadable = 0
+    unreadable = taken_ms = 0
     with httpx.Client(base_url=url, timeout=TIMEOUT_S) as client:
         _describe(settings, client, source)
         began = wall_clock()
@@ -103,15 +103,16 @@ def replay_file(settings: Settings, source: SourceFile, *, speed: float, url: st
             def report(reached_ms: int, answer: Answer) -> None:
                 for name in counts:
                     counts[name] += getattr(answer, name)
+                nonlocal taken_ms
+                taken_ms = max(taken_ms, answer.taken_ms)
                 _tell(answer.rejections, strict=strict)
                 bar.update(sending, completed=counts["received"], description=f"sent to {rfc3339(from_ms(reached_ms))}")
 
-            last_ms = replay(
+            replay(
                 ticks(source, on_chunk=on_chunk), client, name=source.name, speed=speed, units=settings.units,
                 report=report,
             )  # fmt: skip
-            taken = counts["accepted"] + counts["duplicate"]
-            settled = last_ms is None or not taken or _settle(client, last_ms - last_ms % (settings.interval_s * 1000))
+            settled = not taken_ms or _settle(client, taken_ms - taken_ms % (settings.interval_s * 1000))
     _tell_conversions(source)
     seconds = (wall_clock() - began).total_seconds()
     console.print(

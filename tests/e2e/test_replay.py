@@ -1,12 +1,19 @@
 """A real week of Los Angeles: imported into an empty store, and its first day replayed into running systems."""
 
+import os
 import re
+import signal
+import threading
+import time
 from collections.abc import Iterator
+from http import HTTPStatus
 from pathlib import Path
 
 import numpy as np
 import pytest
-from e2e.system import System, free_port, roadcast
+from e2e.system import System, eventually, free_port, roadcast
+
+from roadcast.domain.ids import pack
 
 SENSORS, DAY, WEEK = 207, 288, 2016
 ZONE = "America/Los_Angeles"
@@ -136,3 +143,66 @@ def test_nothing_real_joins_the_demo(rows: Path, demo: System) -> None:
         assert done.stderr.startswith("roadcast: ")
         assert done.stderr.count("\n") == 1
         assert "FEED=none" in done.stderr
+
+
+def test_a_worker_killed_during_a_replay_costs_nothing(day: Path, replayed: System) -> None:
+    def end_the_worker() -> None:
+        for _ in range(2):
+            time.sleep(2)
+            assert eventually(lambda: len(replayed.processes("roadcast worker")) == 1)
+            os.kill(replayed.worker(), signal.SIGKILL)
+
+    killer = threading.Thread(target=end_the_worker)
+    killer.start()
+    done = replayed.command("replay", day, "--speed", "0")
+    killer.join()
+    assert done.returncode == 0, done.stderr
+    sent, accepted, duplicate, rejected = account(done.stdout)
+    assert (accepted + duplicate, rejected) == (sent, 0)
+    assert eventually(lambda: issues(replayed, day) == DAY, seconds=60)
+    assert replayed.get("/api/traffic/statistics", hours=168)["total_readings"] == measured(day)
+
+
+def issues(system: System, day: Path) -> int:
+    """For how many ticks of the file there is a forecast for SENSOR's next window."""
+    start = np.datetime64(str(np.load(day)["start"]), "ms").astype(np.int64) + 8 * 3_600_000  # Los Angeles in winter
+    made = (pack(1, int(start) + tick * 300_000, 5) for tick in range(DAY))
+    return sum(system.client.get(f"/api/predictions/{one}").status_code == HTTPStatus.OK for one in made)
+
+
+def test_what_the_system_refuses_in_a_replay_is_said_and_strict_stops(tmp_path: Path) -> None:
+    file = tmp_path / "unknown.csv"
+    file.write_text("sensor_id,timestamp,speed\nS1,2024-01-15T10:00:00Z,50\nS1,2024-01-15T10:05:00Z,51\n")
+    with System(tmp_path, FEED="none", UNKNOWN_SENSORS="reject") as system:
+        done = system.command("replay", file, "--speed", "0")
+        assert done.returncode == 0, done.stderr
+        assert account(done.stdout) == [2, 0, 0, 2]
+        assert "S1 2024-01-15T10:00:00Z: sensor_id='S1': expected a registered sensor" in done.stderr
+        strict = system.command("replay", file, "--speed", "0", "--strict")
+        assert strict.returncode == 1
+        assert "S1 2024-01-15T10:00:00Z" in strict.stderr.splitlines()[-1]
+
+
+def test_a_replay_goes_on_beside_a_reading_of_the_future(replayed: System, tmp_path: Path) -> None:
+    file = tmp_path / "future.csv"
+    file.write_text("sensor_id,timestamp,speed\nS1,2024-01-15T10:00:00Z,50\nS1,2150-01-15T10:00:00Z,51\n")
+    done = replayed.command("replay", file, "--speed", "0")
+    assert done.returncode == 0, done.stderr
+    assert account(done.stdout) == [2, 1, 0, 1]
+    assert "S1 2150-01-15T10:00:00Z: timestamp=" in done.stderr
+    assert replayed.get("/health")["as_of"].startswith("20")
+
+
+def test_an_imported_day_can_be_replayed_and_is_forecast(day: Path, replayed: System) -> None:
+    assert replayed.command("import", day).returncode == 0
+    done = replayed.command("replay", day, "--speed", "0")
+    sent, accepted, duplicate, _ = account(done.stdout)
+    assert (accepted, duplicate) == (0, sent)
+    assert eventually(lambda: issues(replayed, day) == DAY, seconds=60)
+
+
+def test_an_import_with_another_time_zone_is_refused_in_one_line(day: Path, replayed: System) -> None:
+    settings = {**replayed.environment, "TIMEZONE": "Europe/Berlin"}
+    done = roadcast(settings, day.parent, "import", day)
+    assert done.returncode == 1
+    assert "Set TIMEZONE=America/Los_Angeles" in done.stderr.splitlines()[-1]

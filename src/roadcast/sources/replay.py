@@ -31,13 +31,14 @@ Document = dict[str, object]
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What became of one request's readings, and a line for each that was rejected."""
+    """What became of one request's readings, a line for each that was rejected, and the newest time that was not."""
 
     received: int
     accepted: int
     duplicate: int
     rejected: int
     rejections: list[str]
+    taken_ms: int
 
 
 def replay(
@@ -48,8 +49,8 @@ def replay(
     speed: float,
     units: Units,
     report: Callable[[int, Answer], None],
-) -> int | None:
-    """Send ticks at `speed` times their own pace (0: as fast as the system takes them); the last one's time.
+) -> None:
+    """Send ticks at `speed` times their own pace (0: as fast as the system takes them).
 
     `report` hears of each answer: the time reached, and the account.
 
@@ -58,15 +59,14 @@ def replay(
     """
     first = next(ticks, None)
     if first is None:
-        return None
+        return
     pace = Pace(speed, first[0], time.monotonic())
-    last_ms = first[0]
     for group in _groups(chain([first], ticks), pace):
         last_ms = group[-1][0]
         time.sleep(pace.wait_s(last_ms, time.monotonic()))
-        documents = _documents(merge([batch for _, batch in group]), units)
-        report(last_ms, _answer(_post(client, orjson.dumps(documents), name, last_ms), documents))
-    return last_ms
+        batch = merge([batch for _, batch in group])
+        documents = _documents(batch, units)
+        report(last_ms, _answer(_post(client, orjson.dumps(documents), name, _through(batch)), batch, documents))
 
 
 def _groups(ticks: Iterator[Tick], pace: Pace) -> Iterator[list[Tick]]:
@@ -91,19 +91,34 @@ def _documents(batch: ReadingBatch, units: Units) -> list[Document]:
     ]
 
 
-def _answer(account: dict[str, Any], documents: Sequence[Document]) -> Answer:
+def _answer(account: dict[str, Any], batch: ReadingBatch, documents: Sequence[Document]) -> Answer:
+    taken = np.ones(len(batch), np.bool_)
+    taken[[r["index"] for r in account["rejections"]]] = False
     lines = [
         f"{documents[r['index']]['sensor_id']} {documents[r['index']]['timestamp']}: "
         f"{r['field']}={r['value']!r}: {r['reason']}"
         for r in account["rejections"]
     ]
-    return Answer(account["received"], account["accepted"], account["duplicate"], account["rejected"], lines)
+    return Answer(
+        account["received"],
+        account["accepted"],
+        account["duplicate"],
+        account["rejected"],
+        lines,
+        int(batch.at_ms[taken].max(initial=0)),
+    )
 
 
-def _post(client: httpx.Client, body: bytes, name: str, last_ms: int) -> dict[str, Any]:
+def _through(batch: ReadingBatch) -> int:
+    """Up to when the replay has sent all that it has: a time still to come is a bad row, and will be refused."""
+    return int(batch.at_ms[batch.at_ms <= time.time() * 1000].max(initial=0))
+
+
+def _post(client: httpx.Client, body: bytes, name: str, through_ms: int) -> dict[str, Any]:
     """Send a batch; while the system is busy or being started again, once more: what it knows is a duplicate."""
-    through_ms = min(last_ms, int(time.time() * 1000))  # a reading in the future is refused by itself
-    parameters = {"source": name, "replayed": "true", "through": rfc3339(from_ms(through_ms))}
+    parameters = {"source": name, "replayed": "true"}
+    if through_ms:
+        parameters["through"] = rfc3339(from_ms(through_ms))
     away_since: float | None = None
     while True:
         try:
