@@ -126,13 +126,14 @@ def import_file(
     variable: VariableOption = "speed",
 ) -> None:
     """Load history and sensors from a file: npz, METR-LA/PEMS-BAY HDF5, PeMS station text, CSV (wide or long)."""
-    from roadcast.commands import import_history  # noqa: PLC0415
+    from roadcast.commands import import_history, latest_ms  # noqa: PLC0415
     from roadcast.sources.formats import FormatOptions, open_source  # noqa: PLC0415
 
     settings = load_settings()
     options = FormatOptions(
-        timezone or settings.timezone, locations, distances, speed_unit, density_unit, occupancy_unit, variable
-    )
+        timezone or settings.timezone, locations, distances, speed_unit, density_unit, occupancy_unit, variable,
+        latest_ms=latest_ms(settings),
+    )  # fmt: skip
     import_history(settings, open_source(file, options), strict=strict)
 
 
@@ -151,13 +152,14 @@ def replay(
     variable: VariableOption = "speed",
 ) -> None:
     """Feed a file to the running system in event time."""
-    from roadcast.commands import replay_file  # noqa: PLC0415
+    from roadcast.commands import latest_ms, replay_file  # noqa: PLC0415
     from roadcast.sources.formats import FormatOptions, open_source  # noqa: PLC0415
 
     settings = load_settings()
     options = FormatOptions(
-        timezone or settings.timezone, locations, distances, speed_unit, density_unit, occupancy_unit, variable
-    )
+        timezone or settings.timezone, locations, distances, speed_unit, density_unit, occupancy_unit, variable,
+        latest_ms=latest_ms(settings),
+    )  # fmt: skip
     replay_file(settings, open_source(file, options), speed=speed, url=url or _local_url(settings), strict=strict)
 
 

@@ -41,6 +41,11 @@ console = Console(soft_wrap=True)
 errors = Console(stderr=True)
 
 
+def latest_ms(settings: Settings) -> int:
+    """The latest time that a reading can have now."""
+    return to_ms(wall_clock()) + settings.max_future_s * 1000
+
+
 def import_history(settings: Settings, source: SourceFile, *, strict: bool) -> None:
     """Load a file's sensors, links and readings into the store."""
     with _store(settings) as address:

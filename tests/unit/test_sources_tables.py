@@ -146,7 +146,9 @@ def test_a_long_frame_comes_in_chunks_and_bounded(tmp_path: Path) -> None:
             attributes = dict(file["df"][name].attrs)
             del file["df"][name]
             shape: tuple[int, ...] = (rows,) if name == "axis1" else (rows, 3)
-            file["df"][name] = np.arange(rows) * 300 * 10**9 if name == "axis1" else np.full(shape, 50.0)
+            file["df"][name] = (
+                (1_200_000_000 + 300 * np.arange(rows)) * 10**9 if name == "axis1" else np.full(shape, 50.0)
+            )
             file["df"][name].attrs.update(attributes)
 
     source, chunks = read(rewritten(tmp_path, change), FormatOptions())

@@ -13,6 +13,8 @@ from numpy.typing import NDArray
 VARIABLES = ("speed", "volume", "density", "occupancy")
 """The columns of `ReadingBatch.values`, in this order."""
 SPEED, VOLUME, DENSITY, OCCUPANCY = range(4)
+OLDEST_MS = 631_152_000_000
+"""1990-01-01: no detector archive is older, and a partition is made for every day that arrives."""
 
 
 @dataclass(frozen=True, slots=True)

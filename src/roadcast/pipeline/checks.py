@@ -6,11 +6,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from roadcast.domain.reading import VARIABLES, ReadingBatch, Rejection
+from roadcast.domain.reading import OLDEST_MS, VARIABLES, ReadingBatch, Rejection
 from roadcast.domain.times import from_ms, rfc3339
-
-OLDEST_MS = 631_152_000_000
-"""1990-01-01: no detector archive is older, and a partition is made for every day that arrives."""
 
 MOST = {"speed": 200.0, "volume": 100_000.0, "density": 10_000.0, "occupancy": 1.0}
 """The most that each variable can be, in the inner units. High occupancy is a jam, and is kept."""

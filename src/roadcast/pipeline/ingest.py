@@ -12,10 +12,10 @@ import structlog
 from numpy.typing import NDArray
 
 from roadcast.domain.clock import Feed, FeedClock
-from roadcast.domain.reading import VARIABLES, Account, ReadingBatch, Source, merge
+from roadcast.domain.reading import OLDEST_MS, VARIABLES, Account, ReadingBatch, Source, merge
 from roadcast.domain.times import DAY_MS, from_ms, rfc3339, to_ms
 from roadcast.errors import Conflict, FieldError, InvalidInput, Unavailable
-from roadcast.pipeline.checks import OLDEST_MS, Checked, check
+from roadcast.pipeline.checks import Checked, check
 from roadcast.pipeline.recorder import Recorded, Recorder, learn_references
 from roadcast.services import Board, Status
 from roadcast.storage import marks, readings

@@ -7,19 +7,19 @@ is refused.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from zoneinfo import ZoneInfo
 
 import numpy as np
 from numpy.typing import NDArray
 
-from roadcast.domain.times import EPOCH, from_ms, to_ms
-from roadcast.sources.formats.source_file import Notes
+from roadcast.domain.reading import OLDEST_MS
+from roadcast.domain.times import EPOCH, from_ms, rfc3339, to_ms
+from roadcast.sources.formats.source_file import LATEST_MS, Notes
 
 UNREADABLE = -1 << 62
 """In place of a stamp that is no time."""
 
-LATEST_MS = to_ms(datetime(9999, 1, 1, tzinfo=UTC))
 DAY_MS = 86_400_000
 
 
@@ -37,6 +37,7 @@ class LocalClock:
 
     zone: ZoneInfo
     notes: Notes
+    latest_ms: int = LATEST_MS
     _before: dict[str, tuple[int, bool]] = field(default_factory=dict[str, tuple[int, bool]])
 
     def read_texts(self, texts: Sequence[str], sensors: Sequence[str], parse: Callable[[str], datetime]) -> Times:
@@ -46,7 +47,7 @@ class LocalClock:
         local = np.flatnonzero(~np.array([parsed[text][1] for text in texts], dtype=np.bool_)).tolist()
         times = self.read_local(at_ms[local], [sensors[i] for i in local])
         at_ms[local] = times.at_ms
-        return checked(at_ms, {local[i]: reason for i, reason in times.refused.items()})
+        return checked(at_ms, {local[i]: reason for i, reason in times.refused.items()}, self.latest_ms)
 
     def read_local(self, local_ms: NDArray[np.int64], sensors: Sequence[str]) -> Times:
         """The times of stamps that count milliseconds since 1970 on the local clock."""
@@ -58,7 +59,7 @@ class LocalClock:
         self._note(len(skipped), "times that a clock change skips, refused")
         self._note(int((repeated & ~second).sum()), "times in an hour that a clock change repeats, read as its first")
         self._note(int(second.sum()), "times in an hour that a clock change repeats, read as its second")
-        return checked(local_ms - np.where(second, after, before), skipped)
+        return checked(local_ms - np.where(second, after, before), skipped, self.latest_ms)
 
     def _offsets(self, stamps: NDArray[np.int64], fold: int) -> NDArray[np.int64]:
         """Offset from UTC at local stamps, ms; `fold` 0 is as before a clock change near them, 1 as after it."""
@@ -96,9 +97,9 @@ def _parsed(text: str, parse: Callable[[str], datetime]) -> tuple[int, bool]:
     return (to_ms(at), True) if at.tzinfo else (to_ms(at.replace(tzinfo=EPOCH.tzinfo)), False)
 
 
-def checked(at_ms: NDArray[np.int64], refused: dict[int, str]) -> Times:
+def checked(at_ms: NDArray[np.int64], refused: dict[int, str], latest_ms: int) -> Times:
     """Refuse as well what is no time, or none that a detector can have reported."""
-    for i in np.flatnonzero((at_ms < 0) | (at_ms > LATEST_MS)).tolist():
-        no_time = at_ms[i] == UNREADABLE
-        refused.setdefault(i, "expected a time such as 2012-03-01T08:05:00Z" if no_time else "expected 1970 or later")
+    for i in np.flatnonzero((at_ms < OLDEST_MS) | (at_ms > latest_ms)).tolist():
+        bound = "a time from 1990 on" if at_ms[i] < OLDEST_MS else f"at most {rfc3339(from_ms(latest_ms))}"
+        refused.setdefault(i, f"expected {'a time such as 2012-03-01T08:05:00Z' if at_ms[i] == UNREADABLE else bound}")
     return Times(at_ms, refused)

@@ -31,7 +31,7 @@ def open_csv_long(path: Path, options: FormatOptions, header: Sequence[str], del
         if ignored:
             notes[f"columns ignored ({', '.join(ignored)})"] = len(ignored)
         rows = data_rows(path, delimiter, header=True)
-        for records in record_blocks(rows, layout, LocalClock(options.zone, notes)):
+        for records in record_blocks(rows, layout, LocalClock(options.zone, notes, options.latest_ms)):
             yield screen(records.block, meaning, notes)
 
     network = network_beside(path, options)

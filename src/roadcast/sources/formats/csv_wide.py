@@ -31,7 +31,7 @@ def open_csv_wide(path: Path, options: FormatOptions, header: Sequence[str], del
 
     def read(notes: Notes) -> Iterator[Chunk]:
         network.note_gaps(codes, notes)
-        clock, rows_before = LocalClock(options.zone, notes), 0
+        clock, rows_before = LocalClock(options.zone, notes, options.latest_ms), 0
         for rows in row_blocks(data_rows(path, delimiter, header=True), rows_per_chunk(codes), 0):
             yield screen(_block(rows, codes, options.variable, clock, rows_before), meaning, notes)
             rows_before += len(rows)

@@ -42,7 +42,7 @@ def open_pems_station(path: Path, options: FormatOptions) -> SourceFile:
     meaning = Meaning(zero_is_missing=bool(options.zero_is_missing))
 
     def read(notes: Notes) -> Iterator[Chunk]:
-        for records in record_blocks(_rows(path), layout, LocalClock(options.zone, notes)):
+        for records in record_blocks(_rows(path), layout, LocalClock(options.zone, notes, options.latest_ms)):
             yield screen(_measured(records, notes), meaning, notes)
 
     return SourceFile(

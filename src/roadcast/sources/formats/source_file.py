@@ -6,12 +6,14 @@ from collections import Counter
 from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from zipfile import BadZipFile
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from roadcast.domain.reading import VARIABLES, ReadingBatch, Rejection
 from roadcast.domain.sensor import Link, Sensor
+from roadcast.domain.times import to_ms
 from roadcast.errors import SourceError
 from roadcast.sources.formats.units import Meaning
 
@@ -22,6 +24,10 @@ Notes = Counter[str]
 """What was done to a file's data, and how often."""
 
 
+LATEST_MS = to_ms(datetime(9999, 1, 1, tzinfo=UTC))
+"""Later times cannot be told on every local clock."""
+
+
 @dataclass(frozen=True, slots=True)
 class FormatOptions:
     """What a file does not say about itself.
@@ -29,6 +35,7 @@ class FormatOptions:
     timezone: of stamps without an offset. locations, distances: files that describe the sensors, looked for
     beside the file where not given. Units: of formats that do not fix their own. variable: what the cells of
     a table by sensors hold. zero_is_missing: whether 0 is a code for missing; None leaves it to the format.
+    latest_ms: the latest time that a row can have.
 
     Raises:
         SourceError: naming the option, its value and what was expected.
@@ -42,6 +49,7 @@ class FormatOptions:
     occupancy_unit: str = "fraction"
     variable: str = "speed"
     zero_is_missing: bool | None = None
+    latest_ms: int = LATEST_MS
 
     def __post_init__(self) -> None:
         self.meaning(zero_is_missing=False)

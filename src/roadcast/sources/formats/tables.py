@@ -44,10 +44,10 @@ class Table:
 
     def chunks(self, options: FormatOptions, meaning: Meaning, notes: Notes) -> Iterator[Chunk]:
         """Its readings, several whole rows at a time."""
-        clock = LocalClock(options.zone, notes)
+        clock = LocalClock(options.zone, notes, options.latest_ms)
         for start, stop in self._spans():
             stamps = self.stamps_ms[start:stop]
-            times = checked(stamps, {}) if self.utc else clock.read_local(stamps, [""] * len(stamps))
+            times = checked(stamps, {}, options.latest_ms) if self.utc else clock.read_local(stamps, [""] * len(stamps))
             refused = {
                 i: Rejection(start + 1 + i, "timestamp", _wall(int(stamps[i])), reason)
                 for i, reason in times.refused.items()
