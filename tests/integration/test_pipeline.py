@@ -290,3 +290,19 @@ def test_a_gap_in_all_readings_ends_nothing(address):
                 return (await forecasts.newest(reader)).speed[:, 0].tolist()
 
     assert asyncio.run(go()) == pytest.approx([60.0, 50.0, 40.0], abs=1)
+
+
+def test_ticks_that_were_stored_before_any_forecast_are_caught_up(address):
+    async def go():
+        async with running(address, services=("ingest",), now=LATER) as pipeline:
+            for i in range(1, 31):
+                await pipeline.ingest.submit(tick(i, (60.0, 50.0, 40.0)), replayed(i))
+            feed = pipeline.clock.feed
+        async with running(address, services=(), now=LATER) as pipeline:
+            pipeline.clock.feed = feed
+            await pipeline.predict.reload()
+            pipeline.predict._child.stop()
+            async with pipeline.database.read() as reader:
+                return [to_ms(at) for at in await forecasts.issue_times(reader, from_ms(0), LATER)]
+
+    assert asyncio.run(go()) == [START + i * INTERVAL for i in range(1, 31)]

@@ -240,6 +240,9 @@ class Ingest:
         received_ms = self._known_since(batch, source, feed)
         async with self._turn, self._database.write() as writer:
             recorded = await self._recorder.record(writer, batch, received_ms)
+            if feed.name != self._clock.feed.name and len(batch) and not source.history:
+                began_ms = (int(batch.at_ms.min()) - 1) // self._config.interval_ms * self._config.interval_ms
+                await marks.set_mark(writer, marks.BEGAN, from_ms(began_ms))
             if feed != self._clock.feed:
                 await marks.set_feed(writer, feed)
         self._clock.feed = feed

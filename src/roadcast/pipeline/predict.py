@@ -23,7 +23,7 @@ from roadcast.forecasting.graph import Graph
 from roadcast.forecasting.history import STATE_TICKS, History
 from roadcast.forecasting.last_value import LastValue
 from roadcast.services import Board, Status
-from roadcast.storage import forecasts, readings, sensors
+from roadcast.storage import forecasts, marks, readings, sensors
 from roadcast.storage.engine import Database
 from roadcast.storage.forecasts import IssuedRows
 from roadcast.storage.partitions import Partitions
@@ -162,7 +162,7 @@ class Predict:
     async def _missed(self, newest_ms: int) -> Sequence[int]:
         """The newest tick, and before it those that came after the last issue: a crash lost their turn."""
         async with self._database.read() as reader:
-            last = await forecasts.newest_time(reader)
+            last = await forecasts.newest_time(reader) or await marks.mark(reader, marks.BEGAN)
         feed = self._clock.feed
         most = REPLAY_CATCH_UP_TICKS if feed.replayed and not feed.simulated else CATCH_UP_TICKS
         first_ms = newest_ms - most * self._config.interval_ms

@@ -25,6 +25,10 @@ async def set_feed(writer: Writer, feed: Feed) -> None:
     )
 
 
+BEGAN = "began"
+"""The mark of the window before the first one that the feed has sent."""
+
+
 async def mark(reader: Reader, name: str) -> datetime | None:
     """How far the loop `name` has come."""
     value: datetime | None = await reader.value("SELECT at FROM marks WHERE name = :name", name=name)
