@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from http import HTTPStatus
 from pathlib import Path
 
+import httpx
 import numpy as np
 import pytest
 from e2e.system import System, eventually, free_port, roadcast
@@ -147,8 +148,9 @@ def test_nothing_real_joins_the_demo(rows: Path, demo: System) -> None:
 
 def test_a_worker_killed_during_a_replay_costs_nothing(day: Path, replayed: System) -> None:
     def end_the_worker() -> None:
+        assert eventually(lambda: httpx.get(f"{replayed.client.base_url}/api/predictions/latest").json(), seconds=30)
         for _ in range(2):
-            time.sleep(2)
+            time.sleep(1)
             assert eventually(lambda: len(replayed.processes("roadcast worker")) == 1)
             os.kill(replayed.worker(), signal.SIGKILL)
 
