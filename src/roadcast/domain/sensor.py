@@ -1,6 +1,10 @@
 """The network: sensors, and the links between them."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +27,14 @@ class Sensor:
     def free_speed(self) -> float | None:
         """The speed that congestion is measured against: the reference speed, else the posted limit."""
         return self.speed_limit if self.reference_speed is None else self.reference_speed
+
+
+def free_speeds(sensors: Mapping[int, Sensor]) -> NDArray[np.float32]:
+    """The free speeds of sensors by number, at index number - 1; NaN where unknown."""
+    speeds = np.full(max(sensors, default=0), np.nan, np.float32)
+    for number, sensor in sensors.items():
+        speeds[number - 1] = np.nan if sensor.free_speed is None else sensor.free_speed
+    return speeds
 
 
 @dataclass(frozen=True, slots=True)

@@ -92,11 +92,6 @@ class Ingest:
         """The partitions that it knows to be there."""
         return self._recorder.partitions
 
-    @property
-    def waiting(self) -> int:
-        """Readings that wait to be stored."""
-        return self._waiting
-
     async def submit(self, batch: ReadingBatch, source: Source) -> Account:
         """Check and store a batch; returns once it is durable and visible.
 
@@ -241,12 +236,15 @@ class Ingest:
         async with self._turn, self._database.write() as writer:
             recorded = await self._recorder.record(writer, batch, received_ms)
             if feed.name != self._clock.feed.name and len(batch) and not source.history:
-                began_ms = (int(batch.at_ms.min()) - 1) // self._config.interval_ms * self._config.interval_ms
-                await marks.set_mark(writer, marks.BEGAN, from_ms(began_ms))
+                await marks.set_mark(writer, marks.BEGAN, from_ms(self._window_before(int(batch.at_ms.min()))))
             if feed != self._clock.feed:
                 await marks.set_feed(writer, feed)
         self._clock.feed = feed
         return recorded
+
+    def _window_before(self, at_ms: int) -> int:
+        """The end of the window before the one that a time falls in."""
+        return (at_ms - 1) // self._config.interval_ms * self._config.interval_ms
 
     def _known_since(self, batch: ReadingBatch, source: Source, feed: Feed) -> NDArray[np.int64]:
         """When each reading became known: now, or in a replay when it was measured, but not before the feed's time."""
@@ -272,7 +270,7 @@ class Ingest:
         begins = source.replayed if self._source is None else not _alike(source, self._source)
         if begins and self._clock.feed.name == source.name:
             first_ms = int(given.ts_ms.min(initial=to_ms(self._clock.now())))
-            self._closer.resume((first_ms - 1) // self._config.interval_ms * self._config.interval_ms)
+            self._closer.resume(self._window_before(first_ms))
         self._source = source
         await self._append([Record(m.sensor_id, encode(m)) for m in _messages(added, recorded.codes)])
         closed = self._closer.observe(given.sensor_no, given.ts_ms, source.through_ms, time.monotonic())

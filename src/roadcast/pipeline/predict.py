@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from roadcast.child import Child, ChildDown
 from roadcast.domain.clock import FeedClock
 from roadcast.domain.reading import VARIABLES
-from roadcast.domain.sensor import Link, Sensor
+from roadcast.domain.sensor import Link, Sensor, free_speeds
 from roadcast.domain.times import DAY_MS, from_ms, to_ms
 from roadcast.domain.units import TOLERANCE_SHARE
 from roadcast.errors import Unavailable
@@ -85,10 +85,7 @@ class _Network:
 
     @property
     def reference_speed(self) -> NDArray[np.float32]:
-        speeds = np.full(self.size, np.nan, np.float32)
-        for number, sensor in self.sensors.items():
-            speeds[number - 1] = np.nan if sensor.free_speed is None else sensor.free_speed
-        return speeds
+        return free_speeds(self.sensors)
 
     @property
     def graph(self) -> Graph:

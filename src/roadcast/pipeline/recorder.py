@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from roadcast.domain.reading import OCCUPANCY, SPEED, ReadingBatch
+from roadcast.domain.sensor import free_speeds
 from roadcast.domain.times import DAY_MS, EPOCH, to_ms
 from roadcast.flow.congestion import CONGESTED_BELOW, reference_speed
 from roadcast.storage import readings, rollups, sensors
@@ -42,9 +43,7 @@ class Recorder:
         """Read what is known of the sensors: at first, after a failure, and when it has changed."""
         known = await sensors.every(reader)
         self.numbers = {sensor.sensor_id: number for number, sensor in known.items()}
-        self._reference = np.full(max(known, default=0) + 1, np.nan, np.float32)
-        for number, sensor in known.items():
-            self._reference[number] = np.nan if sensor.free_speed is None else sensor.free_speed
+        self._reference = np.concatenate([np.full(1, np.nan, np.float32), free_speeds(known)])  # by number
 
     async def record(self, writer: Writer, batch: ReadingBatch, received_ms: NDArray[np.int64]) -> Recorded:
         """Store a checked batch, whose rows became known at `received_ms` [n]."""

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from roadcast.domain.reading import SPEED
-from roadcast.domain.sensor import Sensor
+from roadcast.domain.sensor import Sensor, free_speeds
 from roadcast.domain.times import EPOCH, from_ms, to_ms
 from roadcast.services import Board, Status
 from roadcast.storage import forecasts, marks, readings, scores, sensors
@@ -122,11 +122,8 @@ class Observed:
             rows.sensor_no - 1, rows.ts_ms, rows.values,
             end_ms=last_ms, ticks=ticks, sensors=size, interval_ms=interval_ms,
         )  # fmt: skip
-        reference = np.full(size, np.nan, np.float32)
-        for number, sensor in known.items():
-            reference[number - 1] = np.nan if sensor.free_speed is None else sensor.free_speed
         ends = first_ms + interval_ms * np.arange(ticks, dtype=np.int64)
-        return cls(first_ms, interval_ms, grid[:, :, SPEED], local_day(ends, timezone), reference)
+        return cls(first_ms, interval_ms, grid[:, :, SPEED], local_day(ends, timezone), free_speeds(known))
 
 
 def compare(issues: Issues, observed: Observed) -> Iterator[Score]:
