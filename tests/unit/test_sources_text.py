@@ -90,37 +90,37 @@ A,2024-05-01T08:05Z,60,abc,2
 ,2024-05-01T08:10Z,60,1,0
 A,yesterday,60,1,0
 A,2024-05-01T08:20Z,60
-A,2024-05-01T08:25Z,151,1,0
+A,2024-05-01T08:25Z,201,1,0
 A,2024-05-01T08:30Z,inf,1,0
 A,1969-05-01T08:30Z,60,1,0
 A,2024-05-01T08:40Z,60,1,1.01
-A,2024-05-01T08:45Z,150,1,1
+A,2024-05-01T08:45Z,200,1,1
 """
 
 
 def test_each_bad_row_is_one_rejection_and_the_others_go_on(tmp_path: Path) -> None:
     _, chunks = read(written(tmp_path, BAD))
     assert [(r.index, r.field, r.value, r.reason) for r in rejections(chunks)] == [
-        (1, "speed", -1.0, "expected 0 to 150 mph (sensor A)"),
+        (1, "speed", -1.0, "expected 0 to 200 mph (sensor A)"),
         (2, "volume", "abc", "expected a number (sensor A)"),
         (3, "sensor_id", "", "expected a sensor's code"),
         (4, "timestamp", "yesterday", "expected a time such as 2012-03-01T08:05:00Z"),
         (5, "row", "3 columns", "expected 5 columns"),
-        (6, "speed", 151.0, "expected 0 to 150 mph (sensor A)"),
+        (6, "speed", 201.0, "expected 0 to 200 mph (sensor A)"),
         (7, "speed", "inf", "expected a number (sensor A)"),
         (8, "timestamp", "1969-05-01T08:30Z", "expected a time from 1990 on"),
         (9, "occupancy", 1.01, "expected 0 to 1 fraction (sensor A)"),
     ]
-    assert readings(chunks) == [("A", "2024-05-01 08:45:00", [150, 1, None, 1])]
+    assert readings(chunks) == [("A", "2024-05-01 08:45:00", [200, 1, None, 1])]
     assert list(chunks[0].batch.codes) == ["A"]
 
 
 def test_units_are_converted_counted_and_judged_after_conversion(tmp_path: Path) -> None:
     text = "sensor_id,timestamp,speed,density,occupancy\nA,2024-05-01T08:00Z,160.9344,10,50\n"
-    path = written(tmp_path, text + "A,2024-05-01T08:05Z,300,1,101\n")
+    path = written(tmp_path, text + "A,2024-05-01T08:05Z,330,1,101\n")
     source, chunks = read(path, FormatOptions(speed_unit="km/h", density_unit="veh/km", occupancy_unit="percent"))
     assert readings(chunks) == [("A", "2024-05-01 08:00:00", [100, None, 16.093, 0.5])]
-    assert [r.reason for r in rejections(chunks)] == ["expected 0 to 241.402 km/h (sensor A)"]
+    assert [r.reason for r in rejections(chunks)] == ["expected 0 to 321.869 km/h (sensor A)"]
     assert source.conversions == [
         "speed km/h → mph: 1",
         "density veh/km → veh/mi: 1",
@@ -200,6 +200,18 @@ def test_the_second_pass_is_told_across_chunks_and_sensors(tmp_path: Path) -> No
     _, chunks = read(written(tmp_path, "\n".join(["sensor_id,timestamp,speed", *rows])), LOS_ANGELES)
     times = [when[11:16] for code, when, _ in readings(chunks) if code == "B"]
     assert times == ["07:55", "08:00", "08:30", "09:00", "09:30", "10:00"]
+
+
+def test_hourly_rows_of_a_repeated_hour_are_its_two_passes(tmp_path: Path) -> None:
+    rows = "".join(autumn(sensor, ["00:00", "01:00", "01:00", "02:00"]) for sensor in "AB")
+    _, chunks = read(written(tmp_path, "sensor_id,timestamp,speed\n" + rows), LOS_ANGELES)
+    assert [when[11:16] for _, when, _ in readings(chunks)] == ["07:00", "08:00", "09:00", "10:00"] * 2
+
+
+def test_a_row_that_stands_twice_in_a_repeated_hour_is_no_second_pass(tmp_path: Path) -> None:
+    rows = autumn("A", ["00:55", "01:00", "01:00", "01:05"])
+    _, chunks = read(written(tmp_path, "sensor_id,timestamp,speed\n" + rows), LOS_ANGELES)
+    assert [when[11:16] for _, when, _ in readings(chunks)] == ["07:55", "08:00", "08:00", "08:05"]
 
 
 def test_a_stamp_that_states_its_offset_needs_no_guess(tmp_path: Path) -> None:

@@ -13,6 +13,8 @@ from numpy.typing import NDArray
 VARIABLES = ("speed", "volume", "density", "occupancy")
 """The columns of `ReadingBatch.values`, in this order."""
 SPEED, VOLUME, DENSITY, OCCUPANCY = range(4)
+MOST = (200.0, 100_000.0, 10_000.0, 1.0)
+"""The most that each variable can be, in the inner units. High occupancy is a jam, and is kept."""
 OLDEST_MS = 631_152_000_000
 """1990-01-01: no detector archive is older, and a partition is made for every day that arrives."""
 

@@ -6,11 +6,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from roadcast.domain.reading import OLDEST_MS, VARIABLES, ReadingBatch, Rejection
+from roadcast.domain.reading import MOST, OLDEST_MS, VARIABLES, ReadingBatch, Rejection
 from roadcast.domain.times import from_ms, rfc3339
 
-MOST = {"speed": 200.0, "volume": 100_000.0, "density": 10_000.0, "occupancy": 1.0}
-"""The most that each variable can be, in the inner units. High occupancy is a jam, and is kept."""
 UNIT = {"speed": " mph", "density": " veh/mi"}
 """Said with the bounds: who sends other units must know that these are not theirs."""
 
@@ -71,11 +69,11 @@ def _times(batch: ReadingBatch, oldest_ms: int, newest_ms: int, max_future_s: in
 
 
 def _values(batch: ReadingBatch) -> Iterable[_Test]:
-    for variable, name in enumerate(VARIABLES):
+    for variable, (name, most) in enumerate(zip(VARIABLES, MOST, strict=True)):
         column = batch.values[:, variable]
-        wrong = (column < 0) | (column > MOST[name])
+        wrong = (column < 0) | (column > most)
         values: list[float] = column.tolist() if np.any(wrong) else []
-        yield _Test(wrong, name, values, f"expected a number from 0 to {MOST[name]:g}{UNIT.get(name, '')}")
+        yield _Test(wrong, name, values, f"expected a number from 0 to {most:g}{UNIT.get(name, '')}")
     nothing = np.all(np.isnan(batch.values), axis=1)
     expected = "expected at least one of speed, volume, density and occupancy"
     yield _Test(nothing, "speed", [None] * len(batch) if np.any(nothing) else [], expected)

@@ -1,8 +1,8 @@
 """Local stamps to UTC, over clock changes.
 
 A stamp in an hour that the clocks repeat is read as its first pass, unless the same sensor's row before it in
-the file lies in that hour too and is later, or is of the second pass itself. A stamp in an hour that they skip
-is refused.
+the file lies in that hour too and is later, or is of the second pass itself; in a file whose stamps lie as far apart
+as the clocks go back, the row before may be equal. A stamp in an hour that they skip is refused.
 """
 
 from collections.abc import Callable, Sequence
@@ -38,6 +38,7 @@ class LocalClock:
     zone: ZoneInfo
     notes: Notes
     latest_ms: int = LATEST_MS
+    _step_ms: int = DAY_MS
     _before: dict[str, tuple[int, bool]] = field(default_factory=dict[str, tuple[int, bool]])
 
     def read_texts(self, texts: Sequence[str], sensors: Sequence[str], parse: Callable[[str], datetime]) -> Times:
@@ -55,7 +56,8 @@ class LocalClock:
         before, after = self._offsets(stamps, 0)[which], self._offsets(stamps, 1)[which]
         skipped = {i: self._skipped(int(local_ms[i])) for i in np.flatnonzero(before < after).tolist()}
         repeated = before > after
-        second = self._second_pass(local_ms, repeated, sensors)
+        self._step_ms = int(np.diff(stamps).min(initial=self._step_ms))
+        second = self._second_pass(local_ms, repeated, sensors, self._step_ms >= (before - after))
         self._note(len(skipped), "times that a clock change skips, refused")
         self._note(int((repeated & ~second).sum()), "times in an hour that a clock change repeats, read as its first")
         self._note(int(second.sum()), "times in an hour that a clock change repeats, read as its second")
@@ -67,8 +69,13 @@ class LocalClock:
         return np.array([(at.utcoffset() or timedelta()) // timedelta(milliseconds=1) for at in wall], dtype=np.int64)
 
     def _second_pass(
-        self, local_ms: NDArray[np.int64], repeated: NDArray[np.bool_], sensors: Sequence[str]
+        self,
+        local_ms: NDArray[np.int64],
+        repeated: NDArray[np.bool_],
+        sensors: Sequence[str],
+        sparse: NDArray[np.bool_],
     ) -> NDArray[np.bool_]:
+        """Which stamps are of a second pass; `sparse`: those that lie no closer than the clocks go back there."""
         second = np.zeros(len(local_ms), dtype=np.bool_)
         if not repeated.any():
             self._before.clear()
@@ -76,7 +83,7 @@ class LocalClock:
         for i, (sensor, stamp, again) in enumerate(zip(sensors, local_ms.tolist(), repeated.tolist(), strict=True)):
             last = self._before.pop(sensor, None)
             if again:
-                second[i] = last is not None and (last[1] or stamp < last[0])
+                second[i] = last is not None and (last[1] or stamp < last[0] or (stamp == last[0] and sparse[i]))
                 self._before[sensor] = (stamp, bool(second[i]))
         return second
 

@@ -61,7 +61,7 @@ def _measured(records: Records, notes: Notes) -> Block:
     filled = (observed == 0) & ~np.isnan(block.values).all(axis=1) & ~block.refused
     if count := int(filled.sum()):
         notes["rows that PeMS has filled in (0 % observed), read as missing"] += count
-    notes["times moved from the start to the end of their interval"] += len(block.row)
+    notes["times moved from the start to the end of their interval"] += int((~block.refused).sum())
     values = np.where(filled[:, np.newaxis], np.nan, block.values)
     return replace(block, at_ms=block.at_ms + 1000 * INTERVAL_S, values=values)
 

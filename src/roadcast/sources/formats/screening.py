@@ -6,9 +6,9 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from roadcast.domain.reading import VARIABLES, ReadingBatch, Rejection
+from roadcast.domain.reading import MOST, VARIABLES, ReadingBatch, Rejection
 from roadcast.sources.formats.source_file import Chunk, Notes
-from roadcast.sources.formats.units import LIMITS, Meaning
+from roadcast.sources.formats.units import Meaning
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +35,7 @@ def screen(block: Block, meaning: Meaning, notes: Notes) -> Chunk:
     raw = _without_codes(block, meaning, notes)
     values = raw * meaning.factors
     present = ~np.isnan(values)
-    bad = present & ((values < 0) | (values > LIMITS))
+    bad = present & ((values < 0) | (values > np.array(MOST)))
     impossible = bad.any(axis=1) & ~block.refused
     rejected = block.refused | impossible
     keep = ~rejected & present.any(axis=1)

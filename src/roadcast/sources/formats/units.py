@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from roadcast.domain.reading import VARIABLES
+from roadcast.domain.reading import MOST, VARIABLES
 from roadcast.domain.units import KM_PER_MILE
 from roadcast.errors import SourceError
 
@@ -16,10 +16,6 @@ PER_UNIT = {
     "occupancy": {"fraction": 1.0, "percent": 0.01},
 }
 """How much of the inner unit, which comes first, one unit of a file makes."""
-
-UNLIMITED = float(np.finfo(np.float32).max)
-LIMITS = np.array([150.0, UNLIMITED, UNLIMITED, 1.0])
-"""The largest possible value of each variable, in inner units; the least is 0."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,5 +50,4 @@ class Meaning:
 
     def expected(self, column: int) -> str:
         """The range of variable `column` in the file's own unit, in words."""
-        limit, unit = LIMITS[column] / self.factors[column], self.units[column]
-        return f"0 or more {unit}" if LIMITS[column] == UNLIMITED else f"0 to {limit:g} {unit}"
+        return f"0 to {MOST[column] / self.factors[column]:g} {self.units[column]}"
