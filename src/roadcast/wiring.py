@@ -12,7 +12,7 @@ import structlog
 from roadcast.api.context import ApiContext, ApiLimits, Request
 from roadcast.api.deps import analyst
 from roadcast.api.routes.system import system_status
-from roadcast.domain.clock import Feed, FeedClock
+from roadcast.domain.clock import NO_FEED, Feed, FeedClock
 from roadcast.domain.sensor import Link, Sensor
 from roadcast.errors import Conflict, NotFound, StartError, Unavailable
 from roadcast.live.documents import Presenter
@@ -213,7 +213,7 @@ async def running(
         stored = await marks.feed(reader)
     clock = FeedClock()
     feed = choose_feed(settings, mode, stored)
-    clock.feed = stored or Feed(DEMO if feed == "demo" else "none", feed == "demo", feed == "demo")
+    clock.feed = stored or Feed(DEMO if feed == "demo" else NO_FEED, feed == "demo", feed == "demo")
     board = Board(clock.wall)
     board.report("database", Status.OK)
     memory = MemoryLog(capacity=LOG_RECORDS)

@@ -254,6 +254,40 @@ def test_another_feed_takes_the_clock_unless_it_is_pinned(address):
     assert (feed.name, feed.replayed) == ("http", False)
 
 
+def test_live_senders_take_turns_without_opening_what_is_closed(address):
+    async def go():
+        async with running(address, services=("ingest",), now=from_ms(START + 10 * INTERVAL)) as pipeline:
+            for i in range(1, 9):
+                await pipeline.ingest.submit(tick(i, (60.0, 50.0, None)), Source("north"))
+                await pipeline.ingest.submit(tick(i, (None, None, 40.0)), Source("south"))
+                await pipeline.ingest.submit(tick(max(i - 3, 1), (None, None, 41.0)), Source("south"))
+            await asyncio.sleep(0.1)
+            return [m.tick_end_ms for m in pipeline.messages if isinstance(m, TickClosed)]
+
+    assert asyncio.run(go()) == [START + i * INTERVAL for i in range(1, 9)]
+
+
+def test_a_replay_goes_on_after_a_restart_where_history_reaches_further(address):
+    async def go():
+        async with running(address, services=("ingest",), now=LATER) as pipeline:
+            history = Source("file (imported)", replayed=True, history=True)
+            await pipeline.ingest.submit(tick(500, (60.0, 50.0, 40.0)), history)
+            for i in range(1, 4):
+                await pipeline.ingest.submit(tick(i, (60.0, 50.0, 40.0)), replayed(i))
+            feed = pipeline.clock.feed
+        async with running(address, services=(), now=LATER) as pipeline:
+            pipeline.clock.feed = feed
+            loop = asyncio.create_task(pipeline.ingest.run())
+            await asyncio.sleep(0.1)
+            for i in range(3, 6):
+                await pipeline.ingest.submit(tick(i, (60.0, 50.0, 40.0)), replayed(i))
+            await asyncio.sleep(0.1)
+            loop.cancel()
+            return [m.tick_end_ms for m in pipeline.messages if isinstance(m, TickClosed)]
+
+    assert asyncio.run(go()) == [START + i * INTERVAL for i in range(3, 6)]
+
+
 def test_a_pinned_feed_refuses_replays_and_judges_the_future_by_its_clock(address):
     async def go():
         async with running(address, services=("ingest",), now=LATER, pinned_to="demo") as pipeline:

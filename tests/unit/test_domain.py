@@ -1,6 +1,7 @@
 """Ids, times, batches, clocks, units, checks and the messages on the log."""
 
 import math
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from uuid import UUID, uuid4
 
@@ -82,6 +83,13 @@ def test_a_live_clock_is_the_wall_clock_and_a_replayed_one_event_time():
     assert (clock.now(), clock.mode) == (NOON, "live")
     clock.feed = clock.feed.then(Feed("other", replayed=True, reached_at=past - timedelta(days=1)))
     assert clock.now() == past - timedelta(days=1)
+
+
+def test_live_senders_are_one_feed_and_a_replay_is_one_by_its_name():
+    live, other, file, again = Feed("north"), Feed("south"), Feed("file", replayed=True), Feed("north", replayed=True)
+    assert other.follows(live)
+    assert file.follows(replace(file, reached_at=NOON))
+    assert not any(a.follows(b) for a, b in [(live, Feed()), (live, file), (file, live), (again, live), (again, file)])
 
 
 def test_units():

@@ -14,19 +14,27 @@ def wall_clock() -> datetime:
     return datetime.now(UTC)
 
 
+NO_FEED = "none"
+"""The name of the feed before anything was sent."""
+
+
 @dataclass(frozen=True, slots=True)
 class Feed:
     """What feeds the system. Nothing of a simulated feed is real; a replayed one has come to `reached_at`."""
 
-    name: str = "none"
+    name: str = NO_FEED
     replayed: bool = False
     simulated: bool = False
     reached_at: datetime | None = None
 
+    def follows(self, before: "Feed") -> bool:
+        """Whether it is the same feed as `before`: live senders are one together, a replay is one by its name."""
+        live = not self.replayed and not before.replayed and before.name != NO_FEED
+        return live or (self.name, self.replayed) == (before.name, before.replayed)
+
     def then(self, sent: "Feed") -> "Feed":
         """The feed after `sent` has sent: another feed takes over, the same one only moves on."""
-        same = (sent.name, sent.replayed) == (self.name, self.replayed)
-        if not same or self.reached_at is None:
+        if not sent.follows(self) or self.reached_at is None:
             return sent
         return replace(sent, reached_at=max(self.reached_at, sent.reached_at or self.reached_at))
 

@@ -84,7 +84,6 @@ class Ingest:
         self._queue: deque[_Job] = deque()
         self._waiting = 0
         self._wake = asyncio.Event()
-        self._source: Source | None = None
         self._turn = asyncio.Lock()
 
     @property
@@ -122,12 +121,13 @@ class Ingest:
         return await job.done
 
     async def reload(self) -> None:
-        """Read again what is known of the sensors, and go on after the newest window that is stored."""
+        """Read again what is known of the sensors, and go on with the newest window that has begun."""
         async with self._database.read() as reader:
             await self._recorder.load(reader)
             span = await readings.span(reader)
         if span is not None:
-            self._closer.resume(span[1] - self._config.interval_ms)
+            newest_ms = min(span[1], to_ms(self._clock.now()))
+            self._closer.resume(self._window_before(newest_ms))
 
     async def learn_references(self, until_ms: int) -> int:
         """Give a reference speed to the sensors that lack one, from readings up to `until_ms`; to how many."""
@@ -229,17 +229,21 @@ class Ingest:
         )
 
     async def _store(self, batch: ReadingBatch, source: Source) -> Recorded:
-        """One transaction: readings, rollups and the feed's clock."""
+        """One transaction: readings, rollups and the feed's clock. Where another feed begins, so do the windows."""
         newest_ms = max(int(batch.at_ms.max(initial=0)), source.through_ms or 0)
         feed = self._feed_after(source, newest_ms)
+        begins = not source.history and not feed.follows(self._clock.feed)
+        before_ms = self._window_before(int(batch.at_ms.min(initial=newest_ms)))
         received_ms = self._known_since(batch, source, feed)
         async with self._turn, self._database.write() as writer:
             recorded = await self._recorder.record(writer, batch, received_ms)
-            if feed.name != self._clock.feed.name and len(batch) and not source.history:
-                await marks.set_mark(writer, marks.BEGAN, from_ms(self._window_before(int(batch.at_ms.min()))))
+            if begins and len(batch):
+                await marks.set_mark(writer, marks.BEGAN, from_ms(before_ms))
             if feed != self._clock.feed:
                 await marks.set_feed(writer, feed)
         self._clock.feed = feed
+        if begins:
+            self._closer.resume(before_ms)
         return recorded
 
     def _window_before(self, at_ms: int) -> int:
@@ -251,8 +255,8 @@ class Ingest:
         if source.history:
             return batch.at_ms
         if feed.name == source.name and source.replayed:
-            continues = self._clock.feed.name == source.name
-            return np.maximum(batch.at_ms, to_ms(self._clock.now())) if continues else batch.at_ms
+            follows = feed.follows(self._clock.feed)
+            return np.maximum(batch.at_ms, to_ms(self._clock.now())) if follows else batch.at_ms
         return np.full(len(batch), to_ms(FeedClock(self._clock.wall, feed).now()), np.int64)
 
     def _feed_after(self, source: Source, newest_ms: int) -> Feed:
@@ -267,11 +271,6 @@ class Ingest:
         given, added = recorded.given, recorded.written.added
         if source.history:
             return
-        begins = source.replayed if self._source is None else not _alike(source, self._source)
-        if begins and self._clock.feed.name == source.name:
-            first_ms = int(given.ts_ms.min(initial=to_ms(self._clock.now())))
-            self._closer.resume(self._window_before(first_ms))
-        self._source = source
         await self._append([Record(m.sensor_id, encode(m)) for m in _messages(added, recorded.codes)])
         closed = self._closer.observe(given.sensor_no, given.ts_ms, source.through_ms, time.monotonic())
         await self._publish_ticks(closed, len(added))

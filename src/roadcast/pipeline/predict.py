@@ -11,7 +11,7 @@ import structlog
 from numpy.typing import NDArray
 
 from roadcast.child import Child, ChildDown
-from roadcast.domain.clock import FeedClock
+from roadcast.domain.clock import Feed, FeedClock
 from roadcast.domain.reading import VARIABLES
 from roadcast.domain.sensor import Link, Sensor, free_speeds
 from roadcast.domain.times import DAY_MS, from_ms, to_ms
@@ -123,7 +123,7 @@ class Predict:
         self._fitted_day: int | None = None
         self._retry_at_s = 0.0
         self._failures = 0
-        self._source = clock.name
+        self._feed = clock.feed
         self._issued_ms: int | None = None
         self.issuing_ms: int | None = None
         self._turn = asyncio.Lock()
@@ -150,7 +150,7 @@ class Predict:
         async with self._turn:
             self._fitted_day = None
             self._window = _Window(self._config.interval_ms)
-            self._source = self._clock.name
+            self._feed = self._clock.feed
             newest_ms = await self._newest_tick()
             if newest_ms is not None:
                 for at_ms in await self._missed(newest_ms):
@@ -199,12 +199,12 @@ class Predict:
                     pass
 
     async def _on_tick(self, tick: TickClosed) -> None:
-        """Issue, unless a reload has issued for that tick already. Another source may begin earlier."""
+        """Issue, unless a reload has issued for that tick already. Another feed may begin earlier."""
         async with self._turn:
-            known = tick.source == self._source and self._issued_ms is not None
-            if known and tick.tick_end_ms <= (self._issued_ms or 0):
+            feed = Feed(tick.source, tick.replayed)
+            if self._issued_ms is not None and tick.tick_end_ms <= self._issued_ms and feed.follows(self._feed):
                 return
-            self._source = tick.source
+            self._feed = feed
             await self._issue(tick.tick_end_ms)
 
     async def _issue(self, at_ms: int) -> None:
