@@ -66,34 +66,47 @@ class Child:
         """Call a method of the child's object.
 
         Raises:
-            ChildDown: the child died, failed or took too long, and has been ended.
+            ChildDown: the child is not running; or it died, failed or took too long, and has been ended.
         """
         async with self._turn:
+            if self._pipe is None:
+                raise ChildDown(f"the {self._name}'s process is not running")
+            exchange = asyncio.create_task(asyncio.to_thread(_exchange, self._pipe, method, arguments))
             try:
-                return await asyncio.to_thread(self._exchange, method, arguments, timeout_s)
-            except ChildDown as error:
-                self.deaths += 1
-                log.error("child_down", child=self._name, reason=error.message)
+                async with asyncio.timeout(timeout_s):
+                    failure, result = await asyncio.shield(exchange)
+            except TimeoutError:
+                await self._end(exchange)
+                raise self._down(f"did not {method} within {timeout_s:.0f} s") from None
+            except (EOFError, OSError) as error:
                 self.stop()
-                raise
+                raise self._down("died") from error
             except asyncio.CancelledError:
-                self.stop()  # its answer must not be taken for that of the next call
+                await self._end(exchange)  # its answer must not be taken for that of the next call
                 raise
+            if failure is not None:
+                self.stop()
+                raise self._down(f"could not {method}: {failure}")
+            return result
 
-    def _exchange(self, method: str, arguments: tuple[object, ...], timeout_s: float) -> object:
-        pipe = self._pipe
-        if pipe is None:
-            raise ChildDown(f"the {self._name}'s process is not running")
-        try:
-            pipe.send((method, arguments))
-            if not pipe.poll(timeout_s):
-                raise ChildDown(f"the {self._name}'s process did not {method} within {timeout_s:.0f} s")
-            failure, result = cast("tuple[str | None, object]", pipe.recv())
-        except (EOFError, OSError) as error:
-            raise ChildDown(f"the {self._name}'s process died") from error
-        if failure is not None:
-            raise ChildDown(f"the {self._name} could not {method}: {failure}")
-        return result
+    async def _end(self, exchange: asyncio.Task[tuple[str | None, object]]) -> None:
+        """End the child, which ends the exchange with it: only then is the pipe nobody's, and can be closed."""
+        if self._process is not None:
+            self._process.kill()
+        await asyncio.wait({exchange})
+        if not exchange.cancelled():
+            exchange.exception()
+        self.stop()
+
+    def _down(self, reason: str) -> ChildDown:
+        self.deaths += 1
+        log.error("child_down", child=self._name, reason=reason)
+        return ChildDown(f"the {self._name}'s process {reason}")
+
+
+def _exchange(pipe: Connection, method: str, arguments: tuple[object, ...]) -> tuple[str | None, object]:
+    pipe.send((method, arguments))
+    return cast("tuple[str | None, object]", pipe.recv())
 
 
 def _serve(pipe: Connection, make: Callable[[], object]) -> None:
