@@ -29,6 +29,11 @@ class Status(StrEnum):
     DOWN = "down"
 
 
+def worst(*found: Status) -> Status:
+    """The worst of some statuses; STARTING where there is none."""
+    return max(found, key=list(Status).index, default=Status.STARTING)
+
+
 @dataclass(frozen=True, slots=True)
 class Part:
     """What one part says of itself, since when, and what to do about it."""
@@ -77,8 +82,7 @@ class Board:
     @property
     def status(self) -> Status:
         """The worst status of all parts."""
-        order = list(Status)
-        return max((part.status for part in self._parts.values()), key=order.index, default=Status.STARTING)
+        return worst(*(part.status for part in self._parts.values()))
 
 
 @dataclass(frozen=True, slots=True)

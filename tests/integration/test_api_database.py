@@ -311,6 +311,31 @@ def test_an_incidents_life(address):
     with_history(address, look)
 
 
+def test_incidents_come_in_pages(address):
+    async def look(http: httpx.AsyncClient, _: Rows) -> None:
+        starts = [
+            "2026-03-09T11:00:00Z",
+            "2026-03-09T10:00:00.000250Z",
+            "2026-03-09T10:00:00.000250Z",
+            "2026-03-08T00:00:00Z",
+        ]
+        for at in starts:
+            await http.post("/api/incidents", json={"type": "accident", "started_at": at})
+        whole = [incident["incident_id"] for incident in (await http.get("/api/incidents")).json()]
+        paged, page = [], await http.get("/api/incidents?limit=1")
+        while len(paged) < 10:
+            paged += [incident["incident_id"] for incident in page.json()]
+            if "next" not in page.links:
+                break
+            page = await http.get(page.links["next"]["url"])
+        assert paged == whole
+        assert len(whole) == 4
+        unknown = await http.get("/api/incidents?cursor=018d0cab-c440-801e-8000-000000000001")
+        assert (unknown.status_code, unknown.json()["errors"][0]["field"]) == (422, "cursor")
+
+    with_history(address, look)
+
+
 def test_the_network_is_geojson(address):
     async def look(http: httpx.AsyncClient, _: Rows) -> None:
         answer = await http.get("/api/network")

@@ -1,3 +1,4 @@
+import asyncio
 import re
 from uuid import UUID
 
@@ -6,6 +7,7 @@ from api_doubles import NOW, TICK, PromptPredictor, client, make_app, make_conte
 from prometheus_client.parser import text_string_to_metric_families
 from structlog.testing import capture_logs
 
+from roadcast.api.context import ApiLimits
 from roadcast.domain.clock import Feed, FeedClock
 from roadcast.domain.times import to_ms
 from roadcast.domain.units import Units
@@ -265,6 +267,17 @@ async def test_what_nobody_foresaw_is_a_500_that_tells_nothing():
     assert "NoneType" not in answer.text
     assert answer.headers["x-request-id"] in answer.json()["detail"]
     assert answer.headers["roadcast-feed"] == "simulated"
+
+
+async def test_a_body_that_does_not_come_is_not_waited_for():
+    async def endless():
+        yield b"["
+        await asyncio.Event().wait()
+
+    async with client(make_context(limits=ApiLimits(body_timeout_s=0.1))) as http:
+        answer = await http.post("/api/traffic/readings", content=endless())
+    assert (answer.status_code, answer.json()["status"]) == (408, 408)
+    assert "0.1 s" in answer.json()["detail"]
 
 
 async def test_a_value_is_echoed_within_bounds():

@@ -10,7 +10,6 @@ from roadcast.flow.fundamental import (
     flow,
     occupancy,
     speed,
-    speed_from_occupancy,
 )
 
 LANE = TriangularDiagram(free_speed=60.0, capacity=1800.0, jam_density=180.0)
@@ -31,16 +30,10 @@ def test_density_of_a_lane_from_occupancy(share: float, veh_per_mile: float):
     assert occupancy(density_from_occupancy(share)) == pytest.approx(share)
 
 
-def test_speed_at_a_single_loop():
-    assert speed_from_occupancy(1200.0, 0.10) == pytest.approx(50.0)
-    assert speed_from_occupancy(1200.0, 0.10, effective_length_ft=26.4) == pytest.approx(60.0)
-
-
 def test_missing_stays_missing_and_a_quotient_by_zero_is_missing():
     np.testing.assert_array_equal(
         density(np.array([np.nan, 600.0, 0.0]), np.array([50.0, 0.0, 60.0])), [np.nan, np.nan, 0]
     )
-    assert np.isnan(speed_from_occupancy(0.0, 0.0))
     assert np.isnan(speed(0.0, 0.0))
 
 

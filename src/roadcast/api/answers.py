@@ -5,7 +5,6 @@ from collections.abc import Mapping
 from fastapi import Request
 from fastapi.responses import Response
 
-from roadcast.api.deps import Cursor
 from roadcast.live.documents import encode
 
 
@@ -14,7 +13,7 @@ def answer(document: object, *, status: int = 200, headers: Mapping[str, str] | 
     return Response(encode(document), status, headers, "application/json")
 
 
-def next_page(request: Request, cursor: Cursor | None) -> dict[str, str]:
+def next_page(request: Request, cursor: object | None) -> dict[str, str]:
     """The header that leads to what follows `cursor`; none where nothing follows."""
     if cursor is None:
         return {}

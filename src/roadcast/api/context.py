@@ -77,6 +77,7 @@ class ApiLimits:
     """What a client may ask for at most."""
 
     max_body_bytes: int = 16_000_000
+    body_timeout_s: float = 60.0
     max_sockets: int = 10_000
     socket_queue_frames: int = 64
     heartbeat_s: float = 20.0

@@ -107,10 +107,10 @@ async def _cursor(
         return None
     first, _, second = cursor.partition(".")
     if not (first.isascii() and first.isdigit() and second.isascii() and second.isdigit()):
-        raise _bad_cursor(cursor)
+        raise bad_cursor(cursor)
     found = Cursor(int(first), int(second))
     if found.first > _MOST_MS or found.second >= 1 << 31:
-        raise _bad_cursor(cursor)
+        raise bad_cursor(cursor)
     return found
 
 
@@ -118,7 +118,8 @@ _MOST_MS = 253_402_300_799_000
 """The end of the year 9999."""
 
 
-def _bad_cursor(cursor: str) -> InvalidInput:
+def bad_cursor(cursor: str) -> InvalidInput:
+    """The error for what is no cursor of this list."""
     reason = "expected the cursor of a Link header"
     return InvalidInput(f"cursor: {reason}", (FieldError("cursor", cursor, reason),))
 

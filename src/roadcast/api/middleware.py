@@ -1,5 +1,6 @@
 """What every request passes through, as plain ASGI: measuring, failures, the feed's clock, CORS, the body's limit."""
 
+import asyncio
 import time
 from http import HTTPStatus
 
@@ -151,7 +152,7 @@ class Cors:
 
 
 class BodyLimit:
-    """Refuses a body above the limit, by what is declared or while it arrives."""
+    """Refuses a body above the limit, by what is declared or while it arrives, and one that takes too long."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -160,15 +161,21 @@ class BodyLimit:
         """Serve one request."""
         if scope["type"] != "http":
             return await self._app(scope, receive, send)
-        limit = context_in(scope).limits.max_body_bytes
-        size = 0
+        limits = context_in(scope).limits
+        limit, deadline_s = limits.max_body_bytes, asyncio.get_running_loop().time() + limits.body_timeout_s
+        size, whole = 0, False
 
         async def limited() -> Message:
             # Raised where the route reads the body, so that it is answered like every other error.
-            nonlocal size
+            nonlocal size, whole
             if _declared(scope) > limit:
                 raise _too_large(limit)
-            message = await receive()
+            try:
+                async with asyncio.timeout_at(None if whole else deadline_s):
+                    message = await receive()
+            except TimeoutError:
+                raise HTTPException(408, f"The body did not arrive within {limits.body_timeout_s:g} s.") from None
+            whole = not message.get("more_body", False)
             size += len(message.get("body", b""))
             if size > limit:
                 raise _too_large(limit)

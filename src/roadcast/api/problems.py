@@ -93,6 +93,7 @@ RESPONSES: Responses = {**INVALID, **AWAY}
 NOT_FOUND: Responses = {404: {"model": Problem, "description": "There is no such thing."}}
 BODY: Responses = {
     400: {"model": Problem, "description": "The body is not JSON."},
+    408: {"model": Problem, "description": "The body did not arrive in time."},
     413: {"model": Problem, "description": "The body exceeds MAX_BODY_BYTES."},
 }
 """What any route with a body may answer besides."""

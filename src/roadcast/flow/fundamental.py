@@ -48,13 +48,6 @@ def occupancy(density: Quantity, effective_length_ft: float = EFFECTIVE_LENGTH_F
     return np.asarray(density, np.float64) * (effective_length_ft / FEET_PER_MILE)
 
 
-def speed_from_occupancy(
-    flow: Quantity, occupancy: Quantity, effective_length_ft: float = EFFECTIVE_LENGTH_FT
-) -> Result:
-    """Space-mean speed at a single loop, from the flow and the occupancy of one lane; missing at occupancy 0."""
-    return _ratio(flow, density_from_occupancy(occupancy, effective_length_ft))
-
-
 @dataclass(frozen=True, slots=True)
 class TriangularDiagram:
     """The triangular flow–density relation: free speed up to capacity, then a straight line down to the jam.

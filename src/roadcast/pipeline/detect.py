@@ -18,7 +18,6 @@ from roadcast.storage.engine import Database
 log = structlog.get_logger()
 
 PERIOD_S = 1.0
-PING_TIMEOUT_S = 2.0
 _QUEUE = 1_000
 
 
@@ -60,7 +59,7 @@ class Detect:
 
     async def _look(self) -> None:
         try:
-            await self._database.ping(PING_TIMEOUT_S)
+            await self._database.ping()
             async with self._database.read() as reader:
                 span = await readings.span(reader)
         except Unavailable as error:

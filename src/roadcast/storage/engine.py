@@ -19,6 +19,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_en
 
 from roadcast.errors import Unavailable
 
+PING_TIMEOUT_S = 2.0
 WRITE_TIMEOUT_S = 600
 """Longest run of one writing statement: a bulk load of history takes its time."""
 BUSY = (psycopg.errors.DeadlockDetected, psycopg.errors.LockNotAvailable, psycopg.errors.QueryCanceled)
@@ -138,7 +139,7 @@ class Database:
         async with _transaction(self._writing, WRITE_TIMEOUT_S) as connection:
             yield Writer(connection)
 
-    async def ping(self, timeout_s: float) -> None:
+    async def ping(self, timeout_s: float = PING_TIMEOUT_S) -> None:
         """Ask whether it answers, and return in time whatever becomes of the question.
 
         Raises:

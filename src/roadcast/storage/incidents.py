@@ -74,19 +74,22 @@ async def search(
     status: IncidentStatus | None = None,
     sensor_id: str | None = None,
     since: datetime | None = None,
+    after: Incident | None = None,
     limit: int = 100,
 ) -> list[Incident]:
-    """Incidents, newest first, that have not ended before `since`."""
-    given = {"status": status, "sensor_id": sensor_id, "since": since}
+    """Incidents, newest first, that have not ended before `since`, from the one after `after` on."""
+    given = {"status": status, "sensor_id": sensor_id, "since": since, "started_at": after and after.started_at}
     tests = {
         "status": "status = :status",
         "sensor_id": "sensor_id = :sensor_id",
         "since": "(ended_at IS NULL OR ended_at >= :since)",
+        "started_at": "(started_at < :started_at OR (started_at = :started_at AND incident_id > :after))",
     }
     where = " AND ".join(["true", *(test for name, test in tests.items() if given[name] is not None)])
     rows = await reader.rows(
         f"SELECT {_COLUMNS} FROM incidents WHERE {where} ORDER BY started_at DESC, incident_id LIMIT :limit",
         limit=limit,
+        after=after and after.incident_id,
         **{name: value for name, value in given.items() if value is not None},
     )
     return [_incident(row) for row in rows]
@@ -107,23 +110,6 @@ async def add_alert(writer: Writer, alert: Alert) -> None:
         VALUES (:alert_id, :at, :kind, :severity, :message, :sensor_id, :incident_id) ON CONFLICT DO NOTHING""",
         **{f.name: getattr(alert, f.name) for f in fields(Alert)},
     )
-
-
-async def recent_alerts(reader: Reader, limit: int) -> list[Alert]:
-    """The newest alerts, oldest of them first."""
-    rows = await reader.rows("SELECT * FROM alerts ORDER BY at DESC, alert_id LIMIT :limit", limit=limit)
-    return [
-        Alert(
-            str(row["alert_id"]),
-            row["at"],
-            row["kind"],
-            Severity(row["severity"]),
-            row["message"],
-            row["sensor_id"],
-            str(row["incident_id"]) if row["incident_id"] else None,
-        )
-        for row in reversed(rows)
-    ]
 
 
 async def forget_alerts(writer: Writer, before: datetime) -> None:

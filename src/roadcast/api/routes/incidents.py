@@ -5,15 +5,15 @@ from datetime import datetime, timedelta
 from typing import Annotated, Any, TypeVar
 from uuid import UUID, uuid4
 
-from fastapi import APIRouter, Query
+from fastapi import APIRouter, Query, Request
 from fastapi.responses import Response
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 from pydantic.config import JsonDict
 from typing_extensions import TypedDict
 
-from roadcast.api.answers import answer
+from roadcast.api.answers import answer, next_page
 from roadcast.api.context import ApiContext
-from roadcast.api.deps import DEFAULT_LIMIT, Context, Limit, OneSensor, find_sensor
+from roadcast.api.deps import DEFAULT_LIMIT, Context, Limit, OneSensor, bad_cursor, find_sensor
 from roadcast.api.fields import Code, Text, Time
 from roadcast.api.problems import CONFLICT, JSON_BODY, NOT_FOUND, RESPONSES
 from roadcast.domain.incident import Incident, IncidentStatus, Severity
@@ -91,18 +91,24 @@ class IncidentHistoryDocument(IncidentDocument):
 
 @router.get("", operation_id="list_incidents", response_model=list[IncidentDocument], responses=NOT_FOUND)
 async def listed(
+    request: Request,
     context: Context,
     sensor: OneSensor,
     status: IncidentStatus | None = None,
     hours: Annotated[int | None, Query(ge=1, le=8760, description="Still going on so many hours ago.")] = None,
     limit: Limit = DEFAULT_LIMIT,
+    cursor: Annotated[UUID | None, Query(description="From the `Link` header of the page before.")] = None,
 ) -> Response:
     """Incidents, newest first."""
     since = None if hours is None else context.clock.now() - timedelta(hours=hours)
     code = sensor.sensor.sensor_id if sensor else None
     async with context.database.read() as reader:
-        found = await incidents.search(reader, status=status, sensor_id=code, since=since, limit=limit)
-    return answer([incident_document(incident) for incident in found])
+        after = await incidents.get(reader, cursor) if cursor else None
+        if cursor and not after:
+            raise bad_cursor(str(cursor))
+        found = await incidents.search(reader, status=status, sensor_id=code, since=since, after=after, limit=limit + 1)
+    following = found[limit - 1].incident_id if len(found) > limit else None
+    return answer([incident_document(incident) for incident in found[:limit]], headers=next_page(request, following))
 
 
 @router.post("", status_code=201, operation_id="create_incident", response_model=IncidentDocument, responses=MADE)

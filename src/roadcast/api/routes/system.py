@@ -16,11 +16,9 @@ from roadcast.api.metrics import Metrics
 from roadcast.domain.times import to_ms
 from roadcast.errors import Unavailable
 from roadcast.live.documents import FeedDocument, PartDocument, StatusDocument, feed_document, status_document
-from roadcast.services import Status
+from roadcast.services import Status, worst
 
 router = APIRouter(tags=["system"])
-
-PING_TIMEOUT_S = 2.0
 
 
 class DataDocument(TypedDict):
@@ -79,7 +77,7 @@ def system_status(context: ApiContext) -> StatusDocument:
 async def health(context: Context) -> Response:
     """Whether it serves: 200, or 503 when a part is down."""
     database = await _ping(context)
-    whole = _worst(context.board.status, database["status"])
+    whole = worst(context.board.status, database["status"])
     document: HealthDocument = {
         "status": whole,
         "as_of": context.clock.now(),
@@ -101,7 +99,7 @@ async def detailed(context: Context) -> Response:
     """Every part, the database's latency and the readings' freshness."""
     database = await _ping(context)
     known = system_status(context)
-    whole = _worst(known["status"], database["status"])
+    whole = worst(known["status"], database["status"])
     document: DetailedHealthDocument = {
         **known,
         "status": whole,
@@ -112,10 +110,6 @@ async def detailed(context: Context) -> Response:
     return answer(document, status=_http_status(whole))
 
 
-def _worst(*found: Status) -> Status:
-    return max(found, key=list(Status).index)
-
-
 def _http_status(status: Status) -> int:
     return 503 if status is Status.DOWN else 200
 
@@ -124,7 +118,7 @@ async def _ping(context: ApiContext) -> DatabaseDocument:
     """Ask the database itself: what the board says of it may be some seconds old."""
     began = time.perf_counter()
     try:
-        await context.database.ping(PING_TIMEOUT_S)
+        await context.database.ping()
     except Unavailable as error:
         return {"status": Status.DOWN, "latency_ms": None, "detail": str(error)}
     return {"status": Status.OK, "latency_ms": round((time.perf_counter() - began) * 1000, 2), "detail": ""}
