@@ -19,7 +19,7 @@ import structlog
 
 from roadcast.child import Child, ChildDown
 from roadcast.domain.incident import Incident, IncidentStatus
-from roadcast.domain.reading import OCCUPANCY, SPEED, Account, ReadingBatch, Source
+from roadcast.domain.reading import OCCUPANCY, SPEED, Account, ReadingBatch, Source, merge
 from roadcast.domain.sensor import Link, Sensor
 from roadcast.domain.times import EPOCH, to_ms
 from roadcast.flow.closures import CorridorIncident
@@ -121,8 +121,11 @@ class DemoFeed:
 
     async def _store(self, days: Sequence[CorridorDay], after: datetime | None, until: datetime) -> None:
         """Store some days' readings and incidents in (after, until] as history."""
-        for batch in self._batches(days, after, until):
-            await self._ports.submit(batch, _source(to_ms(until), history=True))
+        wanted = [
+            batch for day in days for at, batch in self._ticks(day) if (after is None or at > after) and at <= until
+        ]
+        if wanted:
+            await self._ports.submit(merge(wanted), _source(to_ms(until), history=True))
         for day in days:
             await self._tell_past(day, until)
 
@@ -157,19 +160,6 @@ class DemoFeed:
                 return cast("list[CorridorDay]", await self._child.call("days", days, timeout_s=SIMULATION_TIMEOUT_S))
             except ChildDown:
                 await asyncio.sleep(RETRY_PAUSE_S)
-
-    def _batches(self, days: Sequence[CorridorDay], after: datetime | None, until: datetime) -> Iterator[ReadingBatch]:
-        """The readings of some days in (after, until], as one batch."""
-        parts = [tick for day in days for tick in self._ticks(day) if (after is None or tick[0] > after)]
-        parts = [tick for tick in parts if tick[0] <= until]
-        if parts:
-            batches = [batch for _, batch in parts]
-            yield ReadingBatch(
-                self._codes,
-                np.concatenate([batch.sensor for batch in batches]),
-                np.concatenate([batch.at_ms for batch in batches]),
-                np.concatenate([batch.values for batch in batches]),
-            )
 
     def _ticks(self, day: CorridorDay) -> Iterator[tuple[datetime, ReadingBatch]]:
         """The ends of a day's ticks and their readings; missing ones are not sent."""
