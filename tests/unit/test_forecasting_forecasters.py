@@ -37,15 +37,16 @@ def test_typical_day_draws_each_type_to_all_days() -> None:
 
 def test_deviations_leave_the_own_day_out() -> None:
     """Of Thursday 60, Friday 62, Saturday 64, Sunday 30: Friday is measured by Thursday and the other days' mean."""
-    _, deviations = learn_typical_day(history_of(days_of([60, 62, 64, 30]), MIDNIGHT_MS), "speed")
+    history = history_of(days_of([60, 62, 64, 30]), MIDNIGHT_MS)
+    deviations = history.of("speed") - learn_typical_day(history, "speed")[1]
     others = (60 + 64 + 30) / 3
     assert deviations[DAY + 100, 0] == pytest.approx(62 - (60 + others) / 2, abs=1e-4)
     assert deviations[3 * DAY + 100, 0] == pytest.approx(30 - (60 + 62 + 64) / 3, abs=1e-4)
 
 
 def test_one_day_alone_deviates_from_nothing() -> None:
-    typical, deviations = learn_typical_day(history_of(days_of([60]), MIDNIGHT_MS), "speed")
-    assert np.isnan(deviations).all()
+    typical, of_others = learn_typical_day(history_of(days_of([60]), MIDNIGHT_MS), "speed")
+    assert np.isnan(of_others).all()
     np.testing.assert_allclose(typical.values, 60, rtol=1e-5)
 
 

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from roadcast.forecasting.graph import Graph
 from roadcast.forecasting.history import History
+from roadcast.forecasting.parts import Parts
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +34,10 @@ class Fitted(Protocol):
         """
         ...
 
+    def parts(self) -> Parts:
+        """All that it has learnt, as named arrays and texts."""
+        ...
+
 
 class Forecaster(Protocol):
     """A way to forecast. Stateless: what it learns is what `fit` returns."""
@@ -44,4 +49,12 @@ class Forecaster(Protocol):
 
     def fit(self, history: History, graph: Graph, target: str, horizons: int) -> Fitted:
         """Learn to forecast the variable `target` 1 to `horizons` ticks ahead, from whatever history there is."""
+        ...
+
+    def restore(self, parts: Parts) -> Fitted:
+        """What gave these parts, so that it forecasts the same bytes.
+
+        Raises:
+            ValueError: a part is missing.
+        """
         ...

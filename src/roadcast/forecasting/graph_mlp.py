@@ -1,0 +1,77 @@
+"""A small neural net over a sensor and its neighbours that forecasts quantiles of the deviation to come."""
+
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from roadcast.forecasting.error_history import PROBABILITIES
+from roadcast.forecasting.examples import Examples, sample
+from roadcast.forecasting.features import View, learn_view
+from roadcast.forecasting.forecaster import Forecast
+from roadcast.forecasting.graph import Graph
+from roadcast.forecasting.history import History
+from roadcast.forecasting.parts import Parts, from_parts, to_parts
+from roadcast.forecasting.perceptron import Perceptron, Training
+
+LEAST_SPREAD = 1e-3
+"""Features that hardly change are not blown up."""
+
+
+@dataclass(frozen=True, slots=True)
+class GraphMlp:
+    """One net for all sensors and horizons. The same seed gives the same net."""
+
+    name: str = "graph_mlp"
+    seed: int = 0
+    training: Training = field(default_factory=Training)
+
+    def fit(self, history: History, graph: Graph, target: str, horizons: int) -> "FittedMlp":
+        """With too little history to learn from, it forecasts the decaying deviation and how the last value errs."""
+        view, scene, deviations = learn_view(history, graph, target, horizons)
+        examples = sample(view, scene, deviations, np.random.default_rng(self.seed))
+        mean, spread = _moments(examples.rows)
+        np.divide(examples.rows - mean, spread, out=examples.rows)
+        net = self.training.learn(examples, PROBABILITIES, _unconditional(view, examples), self.seed)
+        return FittedMlp(view, net.standardised(mean, spread))
+
+    def restore(self, parts: Parts) -> "FittedMlp":
+        """What gave these parts."""
+        return from_parts(FittedMlp, parts)
+
+
+@dataclass(frozen=True, slots=True)
+class FittedMlp:
+    """net: from features [S, F] to quantiles [S, H × Q]."""
+
+    view: View
+    net: Perceptron
+
+    def forecast(self, state: History) -> Forecast:
+        """The last value where nothing is typical yet."""
+        scene, features = self.view.now(state)
+        quantiles = self.net(features).reshape(state.sensors, -1, len(PROBABILITIES))
+        return self.view.forecast(state, scene, quantiles)
+
+    def parts(self) -> Parts:
+        """All that it has learnt."""
+        return to_parts(self)
+
+
+def _moments(rows: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    if not len(rows):
+        return np.zeros(rows.shape[1], np.float32), np.ones(rows.shape[1], np.float32)
+    mean = rows.mean(axis=0, dtype=np.float64)
+    variance = np.einsum("ij,ij->j", rows, rows) / len(rows) - mean**2
+    spread = np.sqrt(np.maximum(variance, LEAST_SPREAD**2))
+    return mean.astype(np.float32), spread.astype(np.float32)
+
+
+def _unconditional(view: View, examples: Examples) -> NDArray[np.float32]:
+    """The quantiles [H, Q] of the targets of all examples; where there are none, of how the last value errs."""
+    quantiles = view.last_value_errors / view.scale.mean() if len(view.scale) else view.last_value_errors.copy()
+    for horizon, targets in enumerate(examples.targets.T):
+        known = targets[~np.isnan(targets)]
+        if known.size:
+            quantiles[horizon] = np.quantile(known, PROBABILITIES)
+    return quantiles
