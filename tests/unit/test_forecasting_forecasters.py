@@ -5,8 +5,11 @@ import pytest
 
 from roadcast.forecasting.autoregression import GraphAutoregression
 from roadcast.forecasting.deviations import fill, fit_decay
+from roadcast.forecasting.error_history import MEDIAN
 from roadcast.forecasting.graph import Graph
+from roadcast.forecasting.graph_mlp import GraphMlp
 from roadcast.forecasting.history import STATE_TICKS, History
+from roadcast.forecasting.perceptron import Training
 from roadcast.forecasting.profile import Profile
 from roadcast.forecasting.typical_day import learn_typical_day
 
@@ -162,3 +165,22 @@ def test_autoregression_without_pairs_to_learn_from_is_the_profile() -> None:
         for forecaster in (Profile(), GraphAutoregression())
     )
     np.testing.assert_allclose(autoregression, profile, atol=1e-3)
+
+
+def test_mlp_hears_what_comes_from_upstream_and_knows_how_far_it_errs() -> None:
+    """One tick ahead all is known but noise of 1 mph, ten ticks ahead nothing is: the spread is that of what enters."""
+    random = np.random.default_rng(7)
+    deviation = travelling(random, 14, 10) + random.normal(0, 1, (14 * DAY, 10))
+    history = history_of(around_rush_hours(14, deviation))
+    chain = Graph(np.arange(9), np.arange(1, 10), np.ones(9, np.float32))
+    fitted = GraphMlp(training=Training(hidden=(32, 32), epochs=4)).fit(history.until(13 * DAY), chain, "speed", 10)
+    issues = range(13 * DAY, 14 * DAY - 10)
+    forecasts = np.stack([fitted.forecast(history.until(known)).quantiles for known in issues])[:, 2:]
+    truth = np.stack([history.of("speed")[known : known + 10].T for known in issues])[:, 2:]
+    error = np.sqrt(np.mean(np.square(forecasts[..., MEDIAN] - truth), axis=(0, 1)))
+    assert error[0] < 2
+    assert error[9] == pytest.approx(4.2, rel=0.1)
+    low, high = forecasts[..., 1], forecasts[..., 5]
+    assert np.mean((low <= truth) & (truth <= high), axis=(0, 1))[9] == pytest.approx(0.8, abs=0.05)
+    near, far = np.median(high - low, axis=(0, 1))[[0, 9]]
+    assert near < 0.65 * far

@@ -74,7 +74,7 @@ def _examples(
     decayed = view.decayed(scene, ticks)
     targets = deviations[ahead].transpose(0, 2, 1) - decayed
     taken = ~np.isnan(targets).all(axis=2) & (random.random(targets.shape[:2]) < share)
-    weights = np.broadcast_to(scene.scale / scene.scale.mean(), taken.shape)
+    weights = np.broadcast_to(scene.scale / np.float32(view.mean_scale), taken.shape)
     return Examples(view.features(scene, ticks)[taken], decayed[taken], targets[taken], weights[taken])
 
 

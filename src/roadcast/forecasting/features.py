@@ -63,6 +63,11 @@ class View:
     last_value_errors: NDArray[np.float32]
     slots: int
 
+    @property
+    def mean_scale(self) -> float:
+        """The mean over all sensors, in the target's unit."""
+        return float(self.scale.mean()) if len(self.scale) else 1.0
+
     def now(self, state: History) -> tuple[Scene, NDArray[np.float32]]:
         """The scene of a state's last STATE_TICKS ticks and all horizons, and the features [S, F] of now."""
         state = _padded(state.last(STATE_TICKS))
@@ -73,7 +78,8 @@ class View:
 
     def scene(self, deviations: NDArray[np.float32], typical: NDArray[np.float32], when: Calendar) -> Scene:
         """Of deviations [T, S] and what is typical [T or more, S], in the target's unit."""
-        scale, reference = (_for(deviations.shape[1], known) for known in (self.scale, self.reference))
+        sensors = deviations.shape[1]
+        scale, reference = _for(sensors, self.scale, self.mean_scale), _for(sensors, self.reference, 1)
         filled = fill(deviations, self.profile.decay, STATE_TICKS) / scale
         return Scene(filled, _ages(deviations), typical, when, scale, reference)
 
@@ -86,13 +92,12 @@ class View:
         typical = np.nan_to_num((scene.typical[ahead] - scene.reference) / scene.scale)
         now = typical[0] + past[0]
         relative = np.broadcast_to(scene.scale / scene.reference, now.shape)
-        network = past[list(NETWORK_LAGS)].mean(axis=2, keepdims=True) if past.size else past[list(NETWORK_LAGS)]
         groups = [
             past[list(OWN_LAGS)],
             np.stack([past[:span].mean(axis=0) for span in SPANS]),
             np.stack([change[:span].mean(axis=0) for span in SPANS]),
             self._near(np.concatenate([past[list(NEIGHBOUR_LAGS)], [now * relative]])),
-            np.broadcast_to(network, (len(NETWORK_LAGS), *now.shape)),
+            np.broadcast_to(self._network(past[list(NETWORK_LAGS)]), (len(NETWORK_LAGS), *now.shape)),
             scene.age[back[list(AGE_LAGS)]] / STATE_TICKS,
             typical[1:] - typical[0],
             np.stack([typical[0], now, now * relative, relative]),
@@ -118,6 +123,11 @@ class View:
         expected = np.where(np.isnan(typical), last + self.last_value_errors, typical + deviations)
         expected = np.maximum(expected, 0, dtype=np.float32)
         return Forecast(np.ascontiguousarray(expected[:, :, MEDIAN]), expected)
+
+    def _network(self, values: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Means [L, n, 1] over the sensors that were there at the fit of values [L, n, S]."""
+        known = values[:, :, : len(self.scale)]
+        return known.sum(axis=2, keepdims=True) / max(known.shape[2], 1)
 
     def _near(self, values: NDArray[np.float32]) -> NDArray[np.float32]:
         """Means [L × KINDS, n, S] over neighbours of values [L, n, S]."""
@@ -153,10 +163,9 @@ def _padded(state: History) -> History:
     return replace(state, values=np.concatenate([missing, state.values]))
 
 
-def _for(sensors: int, known: NDArray[np.float32]) -> NDArray[np.float32]:
-    """The same for so many sensors: newcomers are like the average one."""
-    mean = known.mean() if len(known) else np.float32(1)
-    return np.concatenate([known[:sensors], np.full(max(sensors - len(known), 0), mean, np.float32)])
+def _for(sensors: int, known: NDArray[np.float32], otherwise: float) -> NDArray[np.float32]:
+    """What is known of the first sensors, for so many sensors."""
+    return np.concatenate([known[:sensors], np.full(max(sensors - len(known), 0), otherwise, np.float32)])
 
 
 def _ages(deviations: NDArray[np.float32]) -> NDArray[np.float32]:

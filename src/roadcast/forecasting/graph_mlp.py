@@ -50,7 +50,7 @@ class FittedMlp:
     def forecast(self, state: History) -> Forecast:
         """The last value where nothing is typical yet."""
         scene, features = self.view.now(state)
-        quantiles = self.net(features).reshape(state.sensors, -1, len(PROBABILITIES))
+        quantiles = self.net(features).reshape(state.sensors, self.view.profile.horizons, len(PROBABILITIES))
         return self.view.forecast(state, scene, quantiles)
 
     def parts(self) -> Parts:
@@ -69,7 +69,7 @@ def _moments(rows: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np
 
 def _unconditional(view: View, examples: Examples) -> NDArray[np.float32]:
     """The quantiles [H, Q] of the targets of all examples; where there are none, of how the last value errs."""
-    quantiles = view.last_value_errors / view.scale.mean() if len(view.scale) else view.last_value_errors.copy()
+    quantiles = view.last_value_errors / np.float32(view.mean_scale)
     for horizon, targets in enumerate(examples.targets.T):
         known = targets[~np.isnan(targets)]
         if known.size:

@@ -30,8 +30,7 @@ def from_parts(kind: type[Kind], parts: Parts) -> Kind:
     Raises:
         ValueError: a part is missing.
     """
-    hints = get_type_hints(kind)
-    return kind(**{field.name: _restored(hints[field.name], field.name, parts) for field in fields(kind)})
+    return _restored(kind, "", parts)
 
 
 def _named(name: str, value: object) -> Iterator[tuple[str, NDArray[Any] | str]]:
@@ -64,8 +63,8 @@ def _restored(kind: Any, name: str, parts: Parts) -> Any:
     if origin is tuple:
         length = int(_part(f"{name}.length", parts))
         return tuple(_restored(get_args(kind)[0], f"{name}.{i}", parts) for i in range(length))
-    within = {inner.removeprefix(f"{name}."): part for inner, part in parts.items() if inner.startswith(f"{name}.")}
-    return from_parts(kind, within)
+    hints, before = get_type_hints(kind), f"{name}." if name else ""
+    return kind(**{field.name: _restored(hints[field.name], before + field.name, parts) for field in fields(kind)})
 
 
 def _part(name: str, parts: Parts) -> Any:
