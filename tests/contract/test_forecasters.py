@@ -11,6 +11,8 @@ import numpy as np
 import pytest
 
 from roadcast.domain.times import to_ms
+from roadcast.forecasting.blend import Blend
+from roadcast.forecasting.boosting import GradientBoosting
 from roadcast.forecasting.engine import LADDER
 from roadcast.forecasting.error_history import MEDIAN, PROBABILITIES
 from roadcast.forecasting.forecaster import Forecast, Forecaster
@@ -19,7 +21,9 @@ from roadcast.forecasting.graph_mlp import GraphMlp
 from roadcast.forecasting.history import STATE_TICKS, History
 from roadcast.forecasting.perceptron import Training
 
-FORECASTERS: tuple[Forecaster, ...] = (*LADDER, GraphMlp(training=Training(hidden=(16,), epochs=1)))
+MLP = GraphMlp(training=Training(hidden=(16,), epochs=1))
+BOOSTING = GradientBoosting(cases=10_000, trees=10, leaves=7)
+FORECASTERS: tuple[Forecaster, ...] = (*LADDER, MLP, BOOSTING, Blend(net=MLP, trees=BOOSTING))
 """The learned ones with settings that are cheap to fit."""
 pytestmark = pytest.mark.parametrize("forecaster", FORECASTERS, ids=lambda forecaster: forecaster.name)
 

@@ -1,5 +1,7 @@
 """The net, against finite differences, linear programming and closed forms."""
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 from scipy.optimize import linprog
@@ -18,7 +20,7 @@ def examples_of(rows: np.ndarray, targets: np.ndarray, weights: np.ndarray | Non
 
 def net_of(sizes: tuple[int, ...], random: np.random.Generator) -> Perceptron:
     """In float64, so that differences are exact enough."""
-    layers = list(zip(sizes, sizes[1:], strict=False))
+    layers = list(pairwise(sizes))
     return Perceptron(
         tuple(random.normal(0, 1, layer) for layer in layers), tuple(random.normal(0, 1, out) for _, out in layers)
     )

@@ -9,7 +9,6 @@ from roadcast.domain.times import DAY_MS
 from roadcast.forecasting.calendar import DAY_TYPES, Calendar
 from roadcast.forecasting.deviations import fill
 from roadcast.forecasting.error_history import MEDIAN, PROBABILITIES
-from roadcast.forecasting.forecaster import Forecast
 from roadcast.forecasting.graph import KINDS, Graph, Neighbourhood
 from roadcast.forecasting.history import STATE_TICKS, History
 from roadcast.forecasting.last_value import repeated
@@ -84,7 +83,10 @@ class View:
         return Scene(filled, _ages(deviations), typical, when, scale, reference)
 
     def features(self, scene: Scene, ticks: NDArray[np.int64]) -> NDArray[np.float32]:
-        """[n, S, F], at `ticks` [n] of a scene. Ticks before the scene are taken to be like its first."""
+        """[n, S, F], at `ticks` [n] of a scene. Ticks before the scene are taken to be like its first.
+
+        The last H features tell what is typical at each horizon; they are those that `cases` chooses from.
+        """
         back = np.maximum(ticks - np.arange(STATE_TICKS)[:, None], 0)
         ahead = ticks + np.arange(self.profile.horizons + 1)[:, None]
         past = scene.filled[back]
@@ -99,9 +101,9 @@ class View:
             self._near(np.concatenate([past[list(NEIGHBOUR_LAGS)], [now * relative]])),
             np.broadcast_to(self._network(past[list(NETWORK_LAGS)]), (len(NETWORK_LAGS), *now.shape)),
             scene.age[back[list(AGE_LAGS)]] / STATE_TICKS,
-            typical[1:] - typical[0],
             np.stack([typical[0], now, now * relative, relative]),
             self._clock(scene.when, ticks, now.shape),
+            typical[1:] - typical[0],
         ]
         return np.concatenate(groups, dtype=np.float32).transpose(1, 2, 0)
 
@@ -109,20 +111,32 @@ class View:
         """The deviations [n, S, H] that would be left of those at `ticks` [n] of a scene."""
         return scene.filled[ticks][:, :, None] * self.profile.decay[1 : self.profile.horizons + 1]
 
-    def forecast(self, state: History, scene: Scene, quantiles: NDArray[np.float32]) -> Forecast:
-        """Of the state that gave the scene, from quantiles [S, H, Q] around the decayed deviations, in any order.
+    def cases(
+        self,
+        rows: NDArray[np.float32],
+        decayed: NDArray[np.float32],
+        row: NDArray[np.int64],
+        horizon: NDArray[np.int64],
+    ) -> NDArray[np.float32]:
+        """[N, F − H + 3]: features [n, F] and decayed deviations [n, H] of `row` [N], as seen from `horizon` [N]."""
+        horizons = self.profile.horizons
+        told = (horizon, decayed[row, horizon], rows[row, rows.shape[1] - horizons + horizon])
+        return np.column_stack([rows[row, : rows.shape[1] - horizons], *told]).astype(np.float32)
 
-        Where nothing is typical, the last value is repeated.
+    def expected(
+        self, state: History, scene: Scene, deviations: NDArray[np.float32], otherwise: NDArray[np.float32]
+    ) -> NDArray[np.float32]:
+        """Of the state that gave the scene, from deviations [S, H, K] around the decayed ones.
+
+        Where nothing is typical, the last value plus `otherwise` [H, K].
         """
-        now = np.array([STATE_TICKS - 1])
-        typical = scene.typical[STATE_TICKS:].T[:, :, None]
-        deviations = (np.sort(quantiles, axis=-1) + self.decayed(scene, now)[0, :, :, None]) * scene.scale[
-            :, None, None
-        ]
-        last = repeated(state.last(STATE_TICKS).of(self.profile.target), self.profile.horizons)[:, :, None]
-        expected = np.where(np.isnan(typical), last + self.last_value_errors, typical + deviations)
-        expected = np.maximum(expected, 0, dtype=np.float32)
-        return Forecast(np.ascontiguousarray(expected[:, :, MEDIAN]), expected)
+        horizons = self.profile.horizons
+        decayed = self.decayed(scene, np.array([STATE_TICKS - 1]))[0]
+        typical = scene.typical[STATE_TICKS:].T
+        last = repeated(state.last(STATE_TICKS).of(self.profile.target), horizons)
+        around = typical[:, :, None] + (deviations + decayed[:, :, None]) * scene.scale[:, None, None]
+        known = np.where(np.isnan(typical)[:, :, None], last[:, :, None] + otherwise, around)
+        return np.maximum(known, 0, dtype=np.float32)
 
     def _network(self, values: NDArray[np.float32]) -> NDArray[np.float32]:
         """Means [L, n, 1] over the sensors that were there at the fit of values [L, n, S]."""

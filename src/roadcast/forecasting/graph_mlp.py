@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from roadcast.forecasting.error_history import PROBABILITIES
+from roadcast.forecasting.error_history import MEDIAN, PROBABILITIES
 from roadcast.forecasting.examples import Examples, sample
 from roadcast.forecasting.features import View, learn_view
 from roadcast.forecasting.forecaster import Forecast
@@ -49,9 +49,15 @@ class FittedMlp:
 
     def forecast(self, state: History) -> Forecast:
         """The last value where nothing is typical yet."""
+        quantiles = self.quantiles(state)
+        return Forecast(np.ascontiguousarray(quantiles[:, :, MEDIAN]), quantiles)
+
+    def quantiles(self, state: History) -> NDArray[np.float32]:
+        """[S, H, Q], in order."""
         scene, features = self.view.now(state)
         quantiles = self.net(features).reshape(state.sensors, self.view.profile.horizons, len(PROBABILITIES))
-        return self.view.forecast(state, scene, quantiles)
+        quantiles.sort(axis=-1)
+        return self.view.expected(state, scene, quantiles, self.view.last_value_errors)
 
     def parts(self) -> Parts:
         """All that it has learnt."""
@@ -59,12 +65,11 @@ class FittedMlp:
 
 
 def _moments(rows: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    if not len(rows):
-        return np.zeros(rows.shape[1], np.float32), np.ones(rows.shape[1], np.float32)
-    mean = rows.mean(axis=0, dtype=np.float64)
-    variance = np.einsum("ij,ij->j", rows, rows) / len(rows) - mean**2
-    spread = np.sqrt(np.maximum(variance, LEAST_SPREAD**2))
-    return mean.astype(np.float32), spread.astype(np.float32)
+    """Mean and standard deviation [F] of the rows; 0 and the least where there are none."""
+    count = max(len(rows), 1)
+    mean = rows.sum(axis=0, dtype=np.float64) / count
+    square = np.square(rows - mean.astype(np.float32)).sum(axis=0, dtype=np.float64) / count
+    return mean.astype(np.float32), np.sqrt(np.maximum(square, LEAST_SPREAD**2)).astype(np.float32)
 
 
 def _unconditional(view: View, examples: Examples) -> NDArray[np.float32]:

@@ -21,7 +21,12 @@ def to_parts(value: "DataclassInstance") -> Parts:
 
     It may hold arrays, texts, integers, sparse matrices, tuples of one kind, and other such dataclasses.
     """
-    return {name: part for field in fields(value) for name, part in _named(field.name, getattr(value, field.name))}
+    return {
+        name: part
+        for field in fields(value)
+        if field.init
+        for name, part in _named(field.name, getattr(value, field.name))
+    }
 
 
 def from_parts(kind: type[Kind], parts: Parts) -> Kind:
@@ -64,7 +69,9 @@ def _restored(kind: Any, name: str, parts: Parts) -> Any:
         length = int(_part(f"{name}.length", parts))
         return tuple(_restored(get_args(kind)[0], f"{name}.{i}", parts) for i in range(length))
     hints, before = get_type_hints(kind), f"{name}." if name else ""
-    return kind(**{field.name: _restored(hints[field.name], before + field.name, parts) for field in fields(kind)})
+    return kind(
+        **{field.name: _restored(hints[field.name], before + field.name, parts) for field in fields(kind) if field.init}
+    )
 
 
 def _part(name: str, parts: Parts) -> Any:

@@ -63,11 +63,11 @@ class Training:
     dropout: share of the hidden values put to 0.
     """
 
-    hidden: tuple[int, ...] = (128, 128)
-    epochs: float = 2
+    hidden: tuple[int, ...] = (192, 192, 192, 192)
+    epochs: float = 3
     batch: int = 1_024
-    rate: float = 2e-3
-    decay: float = 0.3
+    rate: float = 4e-3
+    decay: float = 1.0
     dropout: float = 0.1
 
     def learn(
