@@ -30,8 +30,8 @@ class GradientBoosting:
     name: str = "gradient_boosting"
     seed: int = 0
     cases: int = 300_000
-    trees: int = 80
-    leaves: int = 63
+    trees: int = 60
+    leaves: int = 127
     rate: float = 0.1
     least_leaf: int = 100
 

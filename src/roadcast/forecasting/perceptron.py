@@ -17,6 +17,7 @@ MOMENTUM, SQUARES = 0.9, 0.999
 """How much of Adam's running means of gradients and of their squares each step keeps."""
 AVERAGE = 0.999
 """How much of the running mean of the weights, which is what is learnt, each step keeps."""
+LEAST_BATCH = 32
 EPSILON = np.float32(1e-8)
 
 
@@ -59,13 +60,15 @@ class Perceptron:
 class Training:
     """How a perceptron learns.
 
-    hidden: widths of the hidden layers; rate: of the steps at most; decay: of the matrices in units of the rate;
+    hidden: widths of the hidden layers; epochs: how often each example is seen; batch: examples of a step, fewer where
+    there would be less than `steps` steps; rate: of the steps at most; decay: of the matrices in units of the rate;
     dropout: share of the hidden values put to 0.
     """
 
     hidden: tuple[int, ...] = (192, 192, 192, 192)
     epochs: float = 3
     batch: int = 1_024
+    steps: int = 100
     rate: float = 4e-3
     decay: float = 1.0
     dropout: float = 0.1
@@ -78,9 +81,11 @@ class Training:
         features, outputs = examples.rows.shape[1], start.size
         net = _initial((features, *self.hidden, outputs), start, random)
         optimiser = _Optimiser(net, self.decay)
-        steps = int(np.ceil(self.epochs * len(examples) / self.batch))
-        for step, batch in enumerate(_batches(len(examples), self.batch, steps, random), start=1):
-            gradients = pinball_gradient(net, examples.at(batch), probabilities, self.dropout, random)
+        seen = self.epochs * len(examples)
+        batch = int(np.clip(seen / self.steps, LEAST_BATCH, self.batch))
+        steps = int(np.ceil(seen / batch))
+        for step, rows in enumerate(_batches(len(examples), batch, steps, random), start=1):
+            gradients = pinball_gradient(net, examples.at(rows), probabilities, self.dropout, random)
             optimiser.step(gradients, self._rate(step, steps), step)
         return optimiser.averaged()
 
