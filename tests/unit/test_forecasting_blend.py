@@ -65,7 +65,7 @@ def test_trees_hear_what_comes_from_upstream() -> None:
     assert errors[1] > 2.5
 
 
-def test_blend_lies_between_its_parts_by_its_weights_and_keeps_the_spread_of_the_net() -> None:
+def test_blend_lies_between_its_parts_by_its_weights_and_the_tails_are_the_net_s() -> None:
     history = travelling_with_jams(5)
     fitted = CHEAP.fit(history, CHAIN, "speed", 3)
     net, trees, blend = (part.forecast(history) for part in (fitted.net, fitted.trees, fitted))
@@ -73,7 +73,11 @@ def test_blend_lies_between_its_parts_by_its_weights_and_keeps_the_spread_of_the
     np.testing.assert_allclose(blend.median, expected, atol=1e-3)
     assert net.quantiles is not None
     assert blend.quantiles is not None
-    np.testing.assert_allclose(np.diff(blend.quantiles), np.diff(net.quantiles), atol=1e-3)
+    drawn = net.quantiles + (blend.median - net.median)[..., None] * [0.1, 0.2, 0.5, 1, 0.5, 0.2, 0.1]
+    for low in range(MEDIAN):
+        np.testing.assert_allclose(blend.quantiles[..., low], drawn[..., low : MEDIAN + 1].min(axis=-1), atol=1e-3)
+        high = 2 * MEDIAN - low
+        np.testing.assert_allclose(blend.quantiles[..., high], drawn[..., MEDIAN : high + 1].max(axis=-1), atol=1e-3)
     np.testing.assert_array_equal(blend.quantiles[..., MEDIAN], blend.median)
     assert ((fitted.weights >= 0) & (fitted.weights <= 1)).all()
     assert fitted.weights.any()

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from roadcast.domain.times import DAY_MS
 from roadcast.forecasting.boosting import FittedBoosting, GradientBoosting
-from roadcast.forecasting.error_history import MEDIAN
+from roadcast.forecasting.error_history import MEDIAN, PROBABILITIES
 from roadcast.forecasting.forecaster import Fitted, Forecast
 from roadcast.forecasting.graph import Graph
 from roadcast.forecasting.graph_mlp import FittedMlp, GraphMlp
@@ -19,6 +19,8 @@ LEAST_DAYS = 2
 FITTED_SHARE = 0.8
 """The share of the history from which both learn when they are compared on the rest."""
 MAX_ISSUES = 100
+FOLLOWING = np.array([2 * min(probability, 1 - probability) for probability in PROBABILITIES], np.float32)
+"""How far each quantile goes along when the median is drawn to the trees': they know nothing of the tails."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +56,7 @@ class Blend:
 
 @dataclass(frozen=True, slots=True)
 class FittedBlend:
-    """weights: [H] of the trees' medians; the rest is the net's, as is how far the quantiles lie from the median."""
+    """weights: [H] of the trees' medians; the rest is the net's. Its quantiles follow, the outer ones less."""
 
     net: FittedMlp
     trees: FittedBoosting
@@ -64,7 +66,7 @@ class FittedBlend:
         """The last value where nothing is typical yet."""
         quantiles = self.net.quantiles(state)
         drawn = self.weights * (self.trees.forecast(state).median - quantiles[:, :, MEDIAN])
-        quantiles = np.maximum(quantiles + drawn[:, :, None], 0)
+        quantiles = _in_order(np.maximum(quantiles + drawn[:, :, None] * FOLLOWING, 0))
         return Forecast(np.ascontiguousarray(quantiles[:, :, MEDIAN]), quantiles)
 
     def parts(self) -> Parts:
@@ -85,6 +87,13 @@ def least_squares_weights(
     square = np.sum(gap * gap, axis=(0, 1))
     share = np.divide(np.sum(gap * error, axis=(0, 1)), square, out=np.zeros_like(square), where=square > 0)
     return np.clip(share, 0, 1).astype(np.float32)
+
+
+def _in_order(quantiles: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Those that the median has passed go along with it."""
+    below = np.minimum.accumulate(quantiles[:, :, MEDIAN::-1], axis=2)[:, :, ::-1]
+    above = np.maximum.accumulate(quantiles[:, :, MEDIAN:], axis=2)
+    return np.concatenate([below, above[:, :, 1:]], axis=2)
 
 
 def _medians(fitted: Fitted, states: list[History]) -> NDArray[np.float32]:

@@ -20,10 +20,11 @@ LEAST_SPREAD = 1e-3
 
 @dataclass(frozen=True, slots=True)
 class GraphMlp:
-    """One net for all sensors and horizons. The same seed gives the same net."""
+    """The mean of a few nets, each for all sensors and horizons. The same seed gives the same nets."""
 
     name: str = "graph_mlp"
     seed: int = 0
+    nets: int = 2
     training: Training = field(default_factory=Training)
 
     def fit(self, history: History, graph: Graph, target: str, horizons: int) -> "FittedMlp":
@@ -32,8 +33,9 @@ class GraphMlp:
         examples = sample(view, scene, deviations, np.random.default_rng(self.seed))
         mean, spread = _moments(examples.rows)
         np.divide(examples.rows - mean, spread, out=examples.rows)
-        net = self.training.learn(examples, PROBABILITIES, _unconditional(view, examples), self.seed)
-        return FittedMlp(view, net.standardised(mean, spread))
+        start = _unconditional(view, examples)
+        nets = (self.training.learn(examples, PROBABILITIES, start, (self.seed, turn)) for turn in range(self.nets))
+        return FittedMlp(view, tuple(net.standardised(mean, spread) for net in nets))
 
     def restore(self, parts: Parts) -> "FittedMlp":
         """What gave these parts."""
@@ -42,10 +44,10 @@ class GraphMlp:
 
 @dataclass(frozen=True, slots=True)
 class FittedMlp:
-    """net: from features [S, F] to quantiles [S, H × Q]."""
+    """nets: each from features [S, F] to quantiles [S, H × Q]."""
 
     view: View
-    net: Perceptron
+    nets: tuple[Perceptron, ...]
 
     def forecast(self, state: History) -> Forecast:
         """The last value where nothing is typical yet."""
@@ -55,7 +57,11 @@ class FittedMlp:
     def quantiles(self, state: History) -> NDArray[np.float32]:
         """[S, H, Q], in order."""
         scene, features = self.view.now(state)
-        quantiles = self.net(features).reshape(state.sensors, self.view.profile.horizons, len(PROBABILITIES))
+        outputs = self.nets[0](features)
+        for net in self.nets[1:]:
+            outputs += net(features)
+        outputs /= np.float32(len(self.nets))
+        quantiles = outputs.reshape(state.sensors, self.view.profile.horizons, len(PROBABILITIES))
         quantiles.sort(axis=-1)
         return self.view.expected(state, scene, quantiles, self.view.last_value_errors)
 

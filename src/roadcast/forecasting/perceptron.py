@@ -74,7 +74,11 @@ class Training:
     dropout: float = 0.1
 
     def learn(
-        self, examples: Examples, probabilities: tuple[float, ...], start: NDArray[np.float32], seed: int
+        self,
+        examples: Examples,
+        probabilities: tuple[float, ...],
+        start: NDArray[np.float32],
+        seed: int | tuple[int, ...],
     ) -> Perceptron:
         """A perceptron whose outputs [H × Q] are the targets' quantiles at `probabilities`. `start` are the first."""
         random = np.random.default_rng(seed)
