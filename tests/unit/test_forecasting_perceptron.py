@@ -107,7 +107,7 @@ def test_without_examples_it_stays_where_it_starts() -> None:
     net = Training().learn(
         examples_of(np.empty((0, 4), np.float32), np.empty((0, 1), np.float32)), PROBABILITIES, start, 0
     )
-    np.testing.assert_allclose(net(np.zeros((2, 4), np.float32)), np.repeat(start, 2, axis=0), atol=1e-6)
+    np.testing.assert_allclose(net(np.full((2, 4), 50, np.float32)), np.repeat(start, 2, axis=0), atol=1e-6)
 
 
 def test_standardising_can_be_folded_in() -> None:

@@ -31,7 +31,7 @@ class GradientBoosting:
     seed: int = 0
     cases: int = 300_000
     trees: int = 60
-    leaves: int = 127
+    leaves: int = 255
     rate: float = 0.1
     least_leaf: int = 100
 

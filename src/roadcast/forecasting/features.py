@@ -14,8 +14,9 @@ from roadcast.forecasting.history import STATE_TICKS, History
 from roadcast.forecasting.last_value import repeated
 from roadcast.forecasting.profile import FittedProfile, fit_profile
 
-OWN_LAGS = (0, 1, 2, 3, 4, 5, 6, 8, 11, 15, 19, 23)
-NEIGHBOUR_LAGS = (0, 1, 3, 6, 11)
+OWN_LAGS = (1, 2, 3, 4, 5, 6, 8, 11, 15, 19, 23)
+NEIGHBOUR_LAGS = (1, 3, 6, 11)
+"""At these lags deviations are told by how far they were from those of now, which says the trend at once."""
 NETWORK_LAGS = (0, 3, 11)
 AGE_LAGS = (0, 6)
 """At these lags a sensor tells how old its newest reading was then."""
@@ -95,10 +96,11 @@ class View:
         now = typical[0] + past[0]
         relative = np.broadcast_to(scene.scale / scene.reference, now.shape)
         groups = [
-            past[list(OWN_LAGS)],
-            np.stack([past[:span].mean(axis=0) for span in SPANS]),
+            past[:1],
+            past[list(OWN_LAGS)] - past[0],
+            np.stack([past[:span].mean(axis=0) - past[0] for span in SPANS]),
             np.stack([change[:span].mean(axis=0) for span in SPANS]),
-            self._near(np.concatenate([past[list(NEIGHBOUR_LAGS)], [now * relative]])),
+            self._near(np.concatenate([past[:1], past[list(NEIGHBOUR_LAGS)] - past[0], [now * relative]])),
             np.broadcast_to(self._network(past[list(NETWORK_LAGS)]), (len(NETWORK_LAGS), *now.shape)),
             scene.age[back[list(AGE_LAGS)]] / STATE_TICKS,
             np.stack([typical[0], now, now * relative, relative]),

@@ -14,6 +14,8 @@ from roadcast.forecasting.history import History
 from roadcast.forecasting.parts import Parts, from_parts, to_parts
 from roadcast.forecasting.perceptron import Perceptron, Training
 
+RAREST = 0.001
+RANGE_ROWS = 50_000
 LEAST_SPREAD = 1e-3
 """Features that hardly change are not blown up."""
 
@@ -31,11 +33,13 @@ class GraphMlp:
         """With too little history to learn from, it forecasts the decaying deviation and how the last value errs."""
         view, scene, deviations = learn_view(history, graph, target, horizons)
         examples = sample(view, scene, deviations, np.random.default_rng(self.seed))
+        low, high = _range(examples.rows)
+        np.clip(examples.rows, low, high, out=examples.rows)
         mean, spread = _moments(examples.rows)
         np.divide(examples.rows - mean, spread, out=examples.rows)
         start = _unconditional(view, examples)
         nets = (self.training.learn(examples, PROBABILITIES, start, (self.seed, turn)) for turn in range(self.nets))
-        return FittedMlp(view, tuple(net.standardised(mean, spread) for net in nets))
+        return FittedMlp(view, tuple(net.standardised(mean, spread) for net in nets), low, high)
 
     def restore(self, parts: Parts) -> "FittedMlp":
         """What gave these parts."""
@@ -44,10 +48,12 @@ class GraphMlp:
 
 @dataclass(frozen=True, slots=True)
 class FittedMlp:
-    """nets: each from features [S, F] to quantiles [S, H × Q]."""
+    """nets: each from features [S, F] to quantiles [S, H × Q]; low, high: [F] what the features were at its fit."""
 
     view: View
     nets: tuple[Perceptron, ...]
+    low: NDArray[np.float32]
+    high: NDArray[np.float32]
 
     def forecast(self, state: History) -> Forecast:
         """The last value where nothing is typical yet."""
@@ -57,6 +63,7 @@ class FittedMlp:
     def quantiles(self, state: History) -> NDArray[np.float32]:
         """[S, H, Q], in order."""
         scene, features = self.view.now(state)
+        features = np.clip(features, self.low, self.high)
         outputs = self.nets[0](features)
         for net in self.nets[1:]:
             outputs += net(features)
@@ -68,6 +75,18 @@ class FittedMlp:
     def parts(self) -> Parts:
         """All that it has learnt."""
         return to_parts(self)
+
+
+def _range(rows: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Between which features [F] lie, but for the rarest. What lies beyond is not learnt from and taken for the limit.
+
+    A net that has seen few days would go astray beyond.
+    """
+    if not len(rows):
+        return np.zeros(rows.shape[1], np.float32), np.zeros(rows.shape[1], np.float32)
+    some = rows[:: max(1, len(rows) // RANGE_ROWS)]
+    limits: NDArray[np.float32] = np.quantile(some, (RAREST, 1 - RAREST), axis=0).astype(np.float32)
+    return limits[0], limits[1]
 
 
 def _moments(rows: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:

@@ -80,10 +80,15 @@ class Training:
         start: NDArray[np.float32],
         seed: int | tuple[int, ...],
     ) -> Perceptron:
-        """A perceptron whose outputs [H × Q] are the targets' quantiles at `probabilities`. `start` are the first."""
+        """A perceptron whose outputs [H × Q] are the targets' quantiles at `probabilities`.
+
+        They start at about `start` [H, Q], where they stay if there are no examples.
+        """
         random = np.random.default_rng(seed)
         features, outputs = examples.rows.shape[1], start.size
         net = _initial((features, *self.hidden, outputs), start, random)
+        if not len(examples):
+            net.matrices[-1].fill(0)
         optimiser = _Optimiser(net, self.decay)
         seen = self.epochs * len(examples)
         batch = int(np.clip(seen / self.steps, LEAST_BATCH, self.batch))
