@@ -83,7 +83,8 @@ def _range(rows: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.f
     A net that has seen few days would go astray beyond.
     """
     if not len(rows):
-        return np.zeros(rows.shape[1], np.float32), np.zeros(rows.shape[1], np.float32)
+        nothing = np.zeros(rows.shape[1], np.float32)
+        return nothing, nothing
     some = rows[:: max(1, len(rows) // RANGE_ROWS)]
     limits: NDArray[np.float32] = np.quantile(some, (RAREST, 1 - RAREST), axis=0).astype(np.float32)
     return limits[0], limits[1]
