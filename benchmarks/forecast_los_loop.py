@@ -141,14 +141,14 @@ def main() -> None:
     table = Table("forecaster", *columns, title="RMSE/MAE, mph")
     for forecasters in candidates([int(seed) for seed in sys.argv[2:]] or [0]):
         result = averaged([score(forecaster, history, graph) for forecaster in forecasters])
-        intervals = [f"{100 * inside:.1f} % {cost:.2f}" for inside, cost in result.intervals]
+        intervals = ["" if np.isnan(cost) else f"{100 * inside:.1f} % {cost:.2f}" for inside, cost in result.intervals]
         fit_s, forecast_s = result.seconds
         table.add_row(
             forecasters[0].name, *_cells(result.median), *intervals, f"{fit_s:.1f}", f"{1000 * forecast_s:.2f}"
         )
         if not np.isnan(result.mean).any():
             table.add_row("  mean of quantiles", *_cells(result.mean))
-    Console(width=140).print(table)
+    Console(width=180).print(table)
 
 
 def _cells(errors: NDArray[np.floating]) -> list[str]:

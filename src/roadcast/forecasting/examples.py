@@ -17,7 +17,7 @@ BLOCK_ROWS = 50_000
 """Features of about so many rows are made at once."""
 GAPPED_SHARE = 0.25
 """The share of ticks that are seen with gaps put in."""
-GAP_TICKS = (1, 3, 12, 48)
+GAP_TICKS = (1, 3, 12, 96)
 """Lengths of the gaps."""
 GAP_SHARE = 0.05
 """About what share of all readings gaps of each length hide."""
