@@ -1,11 +1,16 @@
 """The parts of forecasters, against brute force and against processes whose best forecast is known."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from roadcast.forecasting.autoregression import GraphAutoregression
+from roadcast.forecasting.blend import Blend
+from roadcast.forecasting.boosting import GradientBoosting
 from roadcast.forecasting.deviations import fill, fit_decay
 from roadcast.forecasting.error_history import MEDIAN
+from roadcast.forecasting.forecaster import Forecaster
 from roadcast.forecasting.graph import Graph
 from roadcast.forecasting.graph_mlp import GraphMlp
 from roadcast.forecasting.history import STATE_TICKS, History
@@ -156,15 +161,16 @@ def test_autoregression_hears_what_comes_from_upstream() -> None:
     assert (errors["graph_autoregression"] < 2).all()
 
 
-def test_autoregression_without_pairs_to_learn_from_is_the_profile() -> None:
+LEARNED: list[Forecaster] = [GraphAutoregression(), GraphMlp(), GradientBoosting(), Blend()]
+
+
+@pytest.mark.parametrize("forecaster", LEARNED, ids=lambda forecaster: forecaster.name)
+def test_without_pairs_to_learn_from_it_is_the_profile(forecaster: Forecaster) -> None:
     random = np.random.default_rng(6)
     history = history_of(around_rush_hours(1, random.normal(0, 2, (DAY, 3))))
     state = history.last(STATE_TICKS)
-    profile, autoregression = (
-        forecaster.fit(history, Graph(), "speed", 4).forecast(state).median
-        for forecaster in (Profile(), GraphAutoregression())
-    )
-    np.testing.assert_allclose(autoregression, profile, atol=1e-3)
+    profile, other = (kind.fit(history, Graph(), "speed", 4).forecast(state).median for kind in (Profile(), forecaster))
+    np.testing.assert_allclose(other, profile, atol=1e-3)
 
 
 def test_mlp_hears_what_comes_from_upstream_and_knows_how_far_it_errs() -> None:
@@ -184,3 +190,13 @@ def test_mlp_hears_what_comes_from_upstream_and_knows_how_far_it_errs() -> None:
     assert np.mean((low <= truth) & (truth <= high), axis=(0, 1))[9] == pytest.approx(0.8, abs=0.05)
     near, far = np.median(high - low, axis=(0, 1))[[0, 9]]
     assert near < 0.65 * far
+
+
+def test_mlp_goes_no_further_than_what_it_has_seen() -> None:
+    """Far beyond, only the decaying deviation still grows."""
+    random = np.random.default_rng(8)
+    history = history_of(around_rush_hours(4, random.normal(0, 3, (4 * DAY, 3))))
+    fitted = GraphMlp(training=Training(hidden=(16,))).fit(history, Graph(), "speed", 2)
+    far, further = (replace(history, values=np.full_like(history.values, level)) for level in (1_000, 3_000))
+    grown = fitted.forecast(further).median - fitted.forecast(far).median
+    np.testing.assert_allclose(grown, np.tile(2_000 * fitted.view.profile.decay[1:3], (3, 1)), rtol=1e-3, atol=0.5)
