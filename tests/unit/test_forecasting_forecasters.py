@@ -11,7 +11,7 @@ from roadcast.forecasting.boosting import GradientBoosting
 from roadcast.forecasting.deviations import fill, fit_decay
 from roadcast.forecasting.error_history import MEDIAN
 from roadcast.forecasting.forecaster import Forecaster
-from roadcast.forecasting.graph import Graph
+from roadcast.forecasting.graph import LEAST_CORRELATION, LINKS, Graph, learn_links
 from roadcast.forecasting.graph_mlp import GraphMlp
 from roadcast.forecasting.history import STATE_TICKS, History
 from roadcast.forecasting.perceptron import Training
@@ -113,6 +113,34 @@ def test_sensors_both_one_and_two_hops_away_count_once() -> None:
     triangle = Graph(np.array([0, 1, 0]), np.array([1, 2, 2]), np.ones(3, np.float32))
     means = triangle.neighbourhood(3).means(np.array([[1, 2, 4]], np.float32))[0]
     assert means[2].tolist() == [1.5, 0, 0, 0]
+
+
+def test_links_are_learnt_from_what_leads() -> None:
+    """Of deviations that travel down a chain, in one tick each: every link of the chain and no other."""
+    deviation = travelling(np.random.default_rng(9), 3, 10).astype(np.float32)
+    deviation[np.random.default_rng(10).random(deviation.shape) < 0.1] = NAN
+    links = learn_links(deviation)
+    assert sorted(zip(links.upstream.tolist(), links.downstream.tolist(), strict=True)) == [
+        (i, i + 1) for i in range(9)
+    ]
+    assert (links.weight > 0.7).all()
+
+
+def test_learnt_links_are_those_of_highest_correlation() -> None:
+    random = np.random.default_rng(11)
+    common = random.normal(0, 1, (1_000, 1)).cumsum(axis=0)
+    deviation = (common + random.normal(0, 1, (1_000, 20)) * np.linspace(1, 40, 20)).astype(np.float32)
+    links = learn_links(deviation)
+    lagged = np.corrcoef(deviation[:-1].T, deviation[1:].T)[:20, 20:]
+    np.fill_diagonal(lagged, 0)
+    for sensor in range(20):
+        best = [j for j in np.argsort(-lagged[:, sensor])[:LINKS] if lagged[j, sensor] >= LEAST_CORRELATION]
+        assert sorted(links.upstream[links.downstream == sensor]) == sorted(best)
+
+
+@pytest.mark.parametrize("shape", [(0, 0), (0, 3), (1, 3), (50, 1), (50, 3)])
+def test_nothing_links_what_never_changes(shape: tuple[int, int]) -> None:
+    assert len(learn_links(np.ones(shape, np.float32)).weight) == 0
 
 
 def around_rush_hours(days: int, deviation: np.ndarray) -> np.ndarray:

@@ -9,7 +9,7 @@ from roadcast.domain.times import DAY_MS
 from roadcast.forecasting.calendar import DAY_TYPES, Calendar
 from roadcast.forecasting.deviations import fill
 from roadcast.forecasting.error_history import MEDIAN, PROBABILITIES
-from roadcast.forecasting.graph import KINDS, Graph, Neighbourhood
+from roadcast.forecasting.graph import KINDS, Graph, Neighbourhood, learn_links
 from roadcast.forecasting.history import STATE_TICKS, History
 from roadcast.forecasting.last_value import repeated
 from roadcast.forecasting.profile import FittedProfile, fit_profile
@@ -162,13 +162,15 @@ class View:
 def learn_view(history: History, graph: Graph, target: str, horizons: int) -> tuple[View, Scene, NDArray[np.float32]]:
     """The view, the scene of all its history, and the history's deviations [T, S] in units of each sensor's scale.
 
-    What is typical of a tick is told by the other days, as it will be when forecasting.
+    What is typical of a tick is told by the other days, as it will be when forecasting. Links are learnt where the
+    graph has none.
     """
     profile, typical = fit_profile(history, target, horizons)
     observed = history.of(target)
     deviations = observed - typical
     errors = _last_value_errors(observed, horizons)
-    neighbours = graph.neighbourhood(history.sensors)
+    linked = graph if len(graph.weight) else learn_links(deviations)
+    neighbours = linked.neighbourhood(history.sensors)
     view = View(profile, neighbours, _scale(deviations), _reference(observed), errors, DAY_MS // history.interval_ms)
     scene = view.scene(deviations, typical, history.calendar())
     return view, scene, deviations / scene.scale
