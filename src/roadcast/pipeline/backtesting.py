@@ -1,0 +1,116 @@
+"""Backtest: forecasters learn from the first part of a file, and are judged on the rest. Nothing is stored."""
+
+import resource
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from multiprocessing import get_context
+
+import numpy as np
+from numpy.typing import NDArray
+
+from roadcast.domain.reading import VARIABLES, ReadingBatch, merge
+from roadcast.domain.sensor import Link
+from roadcast.errors import SourceError
+from roadcast.forecasting.evaluation import Tally, Task, issues, rehearse
+from roadcast.forecasting.forecaster import Forecaster
+from roadcast.forecasting.graph import Graph
+from roadcast.forecasting.history import History
+from roadcast.windows import tick_end, tick_grid
+
+WINDOW = 12
+"""The first issue of a test comes so many ticks after its begin, as in published protocols."""
+USUAL_INTERVAL_MS = 300_000
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of one forecaster. rehearsed: its RMSE before the test, by which the one to serve is chosen."""
+
+    forecaster: str
+    rehearsed: float
+    tally: Tally
+    train_cpu_s: float
+    peak_mb: float
+
+
+@dataclass(frozen=True, slots=True)
+class Recording:
+    """A file as regular ticks."""
+
+    history: History
+    graph: Graph
+    codes: Sequence[str]
+
+
+def recording(
+    batches: Sequence[ReadingBatch], links: Sequence[Link], *, interval_s: int | None, timezone: str, variable: str
+) -> Recording:
+    """The readings of a file on the windows of its own interval; only `variable` is kept.
+
+    Raises:
+        SourceError: there is no reading of that variable.
+    """
+    batch = merge(batches)
+    column = VARIABLES.index(variable)
+    batch = batch.take(~np.isnan(batch.values[:, column]))
+    if not len(batch):
+        raise SourceError(f"no {variable} in it: --variable names what is forecast")
+    interval_ms = USUAL_INTERVAL_MS if interval_s is None else interval_s * 1000
+    ends = tick_end(batch.at_ms, interval_ms)
+    ticks = int(ends.max() - ends.min()) // interval_ms + 1
+    grid = tick_grid(
+        batch.sensor, batch.at_ms, batch.values,
+        end_ms=int(ends.max()), ticks=ticks, sensors=len(batch.codes), interval_ms=interval_ms,
+    )[:, :, [column]]  # fmt: skip
+    history = History(grid, (variable,), int(ends.max()), interval_ms, timezone)
+    return Recording(history, graph_of(links, batch.codes), batch.codes)
+
+
+def graph_of(links: Sequence[Link], codes: Sequence[str]) -> Graph:
+    """The links between sensors that are among `codes`."""
+    index: Mapping[str, int] = {code: i for i, code in enumerate(codes)}
+    known = [link for link in links if link.from_sensor in index and link.to_sensor in index]
+    return Graph(
+        np.array([index[link.from_sensor] for link in known], np.int64),
+        np.array([index[link.to_sensor] for link in known], np.int64),
+        np.array([link.weight or 1.0 for link in known], np.float32),
+    )
+
+
+def backtest(
+    forecasters: Sequence[Forecaster], task: Task, done: Callable[[Outcome], None] = lambda _: None
+) -> list[Outcome]:
+    """Judge each forecaster in a process of its own, so that time and memory are its own. `done` hears of each."""
+    outcomes: list[Outcome] = []
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn"), max_tasks_per_child=1) as pool:
+        for forecaster in forecasters:
+            outcomes.append(pool.submit(judge, forecaster, task).result())
+            done(outcomes[-1])
+    return outcomes
+
+
+def judge(forecaster: Forecaster, task: Task) -> Outcome:
+    """Rehearse, learn from all that may be learnt from, and forecast the rest."""
+    calibration, rehearsed = rehearse(forecaster, task)
+    began = time.process_time()
+    fitted = forecaster.fit(task.history.until(task.test_from), task.graph, task.target, task.horizons)
+    cpu_s = time.process_time() - began
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1 << 20 if sys.platform == "darwin" else 1 << 10)
+    tally = Tally(task.horizons, task.history.sensors)
+    for issued in issues(fitted, task, calibration, issue_ticks(task)):
+        tally.add(issued)
+    return Outcome(forecaster.name, rehearsed, tally, cpu_s, peak)
+
+
+def issue_ticks(task: Task) -> range:
+    """How many ticks are known at each issue of the test: its inputs and its targets lie wholly in the test."""
+    return range(task.test_from + WINDOW, len(task.history) - task.horizons + 1)
+
+
+def served(outcomes: Sequence[Outcome]) -> str:
+    """The forecaster that would serve: the one with the least square error before the test; the first in doubt."""
+    errors: NDArray[np.float64] = np.array([outcome.rehearsed for outcome in outcomes])
+    return outcomes[0 if np.isnan(errors).all() else int(np.nanargmin(errors))].forecaster
