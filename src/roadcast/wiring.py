@@ -32,7 +32,7 @@ from roadcast.settings import Mode, Role, Settings
 from roadcast.sources.demo import NAME as DEMO
 from roadcast.sources.demo import DemoConfig, DemoFeed, DemoPorts
 from roadcast.storage import marks
-from roadcast.storage.engine import Address, Database
+from roadcast.storage.engine import BULK_TIMEOUT_S, Address, Database
 from roadcast.streaming.memory import MemoryLog
 
 log = structlog.get_logger()
@@ -77,7 +77,7 @@ async def prepare(settings: Settings, address: Address, database: Database, *, s
     from roadcast.storage.migrate import migrate  # noqa: PLC0415 - a fifth of a second that the start can use better
 
     await asyncio.to_thread(migrate, address, timeout_s=settings.db_timeout_s)
-    async with database.write() as writer:
+    async with database.write(BULK_TIMEOUT_S) as writer:
         stored = {name: await marks.meta(writer, name) for name in _ASSUMED}
         assumed = {name: str(getattr(settings, name)) for name in _ASSUMED}
         if stored["interval_s"] not in (None, assumed["interval_s"]):

@@ -12,7 +12,7 @@ from roadcast.pipeline.checks import check
 from roadcast.pipeline.recorder import Recorder, learn_references
 from roadcast.sources.formats import Chunk
 from roadcast.storage import marks, readings, sensors
-from roadcast.storage.engine import Database, Writer
+from roadcast.storage.engine import BULK_TIMEOUT_S, Database, Writer
 from roadcast.storage.readings import Outcome
 
 CHANNEL = "roadcast_changed"
@@ -75,7 +75,7 @@ async def import_history(
     for chunk in chunks:
         checked = check(chunk.batch, newest_ms=newest_ms, max_future_s=max_future_s)
         batch = chunk.batch.take(checked.passed)
-        async with database.write() as writer:
+        async with database.write(BULK_TIMEOUT_S) as writer:
             recorded = await recorder.record(writer, batch, batch.at_ms)
         duplicate = int((recorded.written.outcome == Outcome.DUPLICATE).sum())
         rejected = chunk.rejected + len(checked.rejections)
@@ -83,7 +83,7 @@ async def import_history(
         done.missing += chunk.missing
         last_ms = max(last_ms, int(batch.at_ms.max(initial=0)))
         progress(chunk.rows, [*map(line_of, chunk.rejections), *_lines(chunk.batch, checked.rejections)])
-    async with database.write() as writer:
+    async with database.write(BULK_TIMEOUT_S) as writer:
         if last_ms:
             done.references = await learn_references(writer, recorder, (await readings.span(writer) or (0, last_ms))[1])
             await _stand_at(writer, f"{name} (imported)", last_ms)

@@ -19,7 +19,7 @@ from roadcast.pipeline.checks import Checked, check
 from roadcast.pipeline.recorder import Recorded, Recorder, learn_references
 from roadcast.services import Board, Status
 from roadcast.storage import marks, readings
-from roadcast.storage.engine import Database
+from roadcast.storage.engine import BULK_TIMEOUT_S, Database
 from roadcast.storage.partitions import Partitions
 from roadcast.storage.readings import Outcome, Rows
 from roadcast.streaming.log import Log, Record
@@ -131,7 +131,7 @@ class Ingest:
 
     async def learn_references(self, until_ms: int) -> int:
         """Give a reference speed to the sensors that lack one, from readings up to `until_ms`; to how many."""
-        async with self._turn, self._database.write() as writer:
+        async with self._turn, self._database.write(BULK_TIMEOUT_S) as writer:
             return await learn_references(writer, self._recorder, until_ms)
 
     async def run(self) -> None:

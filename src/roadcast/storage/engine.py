@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any, LiteralString, Self, cast
 
 import psycopg
+import structlog
 from sqlalchemy import URL, text
 from sqlalchemy import RowMapping as Row
 from sqlalchemy.exc import DBAPIError
@@ -19,14 +20,26 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_en
 
 from roadcast.errors import Unavailable
 
+log = structlog.get_logger()
+
 PING_TIMEOUT_S = 2.0
-WRITE_TIMEOUT_S = 600
-"""Longest run of one writing statement: a bulk load of history takes its time."""
+WRITE_TIMEOUT_S = 60.0
+"""Longest run of a transaction that writes, where nothing else is said."""
+BULK_TIMEOUT_S = 600.0
+"""As long may one take that loads or computes again a whole history."""
 BUSY = (psycopg.errors.DeadlockDetected, psycopg.errors.LockNotAvailable, psycopg.errors.QueryCanceled)
 """What a database says that answers, but not now."""
 GRACE_S = 5
 """How much longer than the server's own time-out a transaction may take before the server counts as frozen."""
 
+CONNECTION_ENDS = ("08", "57P", "28", "3D")
+"""Classes of SQLSTATE with which a server turns a client away, or goes."""
+REMEDIES = {
+    "53100": "Free disk space where PostgreSQL keeps its data.",
+    "53200": "Give PostgreSQL more memory, or raise max_locks_per_transaction.",
+    "53300": "Lower DB_POOL_SIZE and DB_MAX_OVERFLOW, or raise PostgreSQL's max_connections.",
+}
+"""What to do about a database that answers and refuses, by SQLSTATE."""
 REMEDY = "See that PostgreSQL runs and that DB_HOST, DB_PORT, DB_USER, DB_PASSWORD and DB_NAME are right."
 """What to do about a database that cannot be used."""
 
@@ -115,28 +128,28 @@ class Database:
         reading = "-c default_transaction_read_only=on -c default_transaction_isolation=repeatable\\ read"
         return cls(
             engine(f"{reading} -c statement_timeout={round(query_timeout_s * 1000)}"),
-            engine(f"-c statement_timeout={WRITE_TIMEOUT_S * 1000}"),
+            engine(f"-c statement_timeout={round(WRITE_TIMEOUT_S * 1000)}"),
             query_timeout_s=query_timeout_s,
         )
 
     @asynccontextmanager
-    async def read(self) -> AsyncGenerator[Reader]:
-        """A read-only transaction on one snapshot.
+    async def read(self, timeout_s: float | None = None) -> AsyncGenerator[Reader]:
+        """A read-only transaction on one snapshot, within DB_QUERY_TIMEOUT_S or what is said.
 
         Raises:
             Unavailable: the database is away or the pool is exhausted.
         """
-        async with _transaction(self._reading, self._query_timeout_s) as connection:
+        async with _transaction(self._reading, timeout_s, self._query_timeout_s) as connection:
             yield Reader(connection)
 
     @asynccontextmanager
-    async def write(self) -> AsyncGenerator[Writer]:
-        """A transaction that commits at the end of the block.
+    async def write(self, timeout_s: float | None = None) -> AsyncGenerator[Writer]:
+        """A transaction that commits at the end of the block, within WRITE_TIMEOUT_S or what is said.
 
         Raises:
             Unavailable: the database is away or the pool is exhausted.
         """
-        async with _transaction(self._writing, WRITE_TIMEOUT_S) as connection:
+        async with _transaction(self._writing, timeout_s, WRITE_TIMEOUT_S) as connection:
             yield Writer(connection)
 
     async def ping(self, timeout_s: float = PING_TIMEOUT_S) -> None:
@@ -166,12 +179,15 @@ class Database:
         """
         with _unavailable():
             async with self._reading.connect() as connection:
-                driver = await Reader(connection).driver()
-                await driver.set_autocommit(True)
-                await driver.execute("LISTEN " + channel)
-                yield ""
-                async for notice in driver.notifies():
-                    yield notice.payload
+                try:
+                    driver = await Reader(connection).driver()
+                    await driver.set_autocommit(True)
+                    await driver.execute("LISTEN " + channel)
+                    yield ""
+                    async for notice in driver.notifies():
+                        yield notice.payload
+                finally:
+                    await connection.invalidate()  # it listens, and commits by itself: not for others
 
     async def close(self) -> None:
         """Close every connection."""
@@ -180,12 +196,14 @@ class Database:
 
 
 @asynccontextmanager
-async def _transaction(engine: AsyncEngine, timeout_s: float) -> AsyncGenerator[AsyncConnection]:
+async def _transaction(engine: AsyncEngine, timeout_s: float | None, usual_s: float) -> AsyncGenerator[AsyncConnection]:
     """A transaction within the server's own time-out, or a little longer where the server is frozen."""
     with _unavailable():
-        patience = asyncio.timeout(timeout_s + GRACE_S)
+        patience = asyncio.timeout((timeout_s or usual_s) + GRACE_S)
         async with patience, engine.connect() as connection, connection.begin():
             try:
+                if timeout_s is not None:
+                    await connection.execute(text(f"SET LOCAL statement_timeout = {round(timeout_s * 1000)}"))
                 yield connection
             except asyncio.CancelledError:
                 await connection.invalidate()  # it may be in the middle of a COPY, which cannot be rolled back
@@ -207,6 +225,11 @@ def _unavailable() -> Generator[None]:
             raise Unavailable(
                 f"The database is busy: {str(cause).splitlines()[0]}.", remedy="It is tried again."
             ) from error
-        if isinstance(error, psycopg.OperationalError) or isinstance(error.orig, psycopg.OperationalError):
+        if not isinstance(cause, psycopg.OperationalError):
+            raise
+        state = cause.sqlstate
+        if state is None or state.startswith(CONNECTION_ENDS):
             raise Unavailable("The database does not answer.", remedy=REMEDY) from error
-        raise
+        log.error("database_refuses", sqlstate=state, reason=str(cause).splitlines()[0])
+        remedy = REMEDIES.get(state, "The log says why.")
+        raise Unavailable(f"The database refuses (SQLSTATE {state}).", remedy=remedy) from error
