@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from roadcast.errors import RoadcastError, SourceError
-from roadcast.settings import Mode, Settings, load_settings
+from roadcast.settings import Mode, doubts, load_settings
 
 app = typer.Typer(
     help="Roadcast: real-time traffic prediction.", no_args_is_help=True, add_completion=False,
@@ -59,7 +59,10 @@ def serve(
     """Run everything in the foreground until Ctrl-C."""
     from roadcast.supervisor import supervise  # noqa: PLC0415 - each command loads only what it needs
 
-    raise typer.Exit(supervise(load_settings(config), config, health_check=health_check))
+    settings = load_settings(config)
+    for doubt in doubts(settings):
+        _say(f"warning: {doubt}")
+    raise typer.Exit(supervise(settings, config, health_check=health_check))
 
 
 @app.command(hidden=True)
@@ -90,7 +93,7 @@ def health(
     from rich.console import Console  # noqa: PLC0415
     from rich.table import Table  # noqa: PLC0415
 
-    address = url or _local_url(load_settings())
+    address = url or load_settings().local_url
     try:
         answer = httpx.get(f"{address}/health/detailed", timeout=10).json()
     except (httpx.HTTPError, ValueError) as error:
@@ -160,7 +163,7 @@ def replay(
         timezone or settings.timezone, locations, distances, speed_unit, density_unit, occupancy_unit, variable,
         latest_ms=latest_ms(settings),
     )  # fmt: skip
-    replay_file(settings, open_source(file, options), speed=speed, url=url or _local_url(settings), strict=strict)
+    replay_file(settings, open_source(file, options), speed=speed, url=url, strict=strict)
 
 
 @app.command()
@@ -173,8 +176,3 @@ def simulate(
     from roadcast.commands import draw_day  # noqa: PLC0415
 
     draw_day(draw, day, load_settings().demo_seed if seed is None else seed)
-
-
-def _local_url(settings: Settings) -> str:
-    host = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(settings.api_host, settings.api_host)  # noqa: S104 - compared
-    return f"http://{host}:{settings.api_port}"

@@ -14,14 +14,15 @@ from roadcast.api.deps import analyst
 from roadcast.api.routes.system import system_status
 from roadcast.domain.clock import NO_FEED, Feed, FeedClock
 from roadcast.domain.sensor import Link, Sensor
-from roadcast.errors import Conflict, NotFound, StartError, Unavailable
+from roadcast.errors import Conflict, NotFound, StartError
 from roadcast.live.documents import Presenter
 from roadcast.live.hub import Channel, Hub
 from roadcast.live.relay import Relay, Topics
 from roadcast.live.state import LiveState
+from roadcast.pipeline import changes
 from roadcast.pipeline.detect import Detect
 from roadcast.pipeline.housekeeping import Housekeeping, Retention
-from roadcast.pipeline.importing import CHANNEL, describe_network
+from roadcast.pipeline.importing import describe_network
 from roadcast.pipeline.incidents import Alerts, IncidentDesk
 from roadcast.pipeline.ingest import Ingest, IngestConfig
 from roadcast.pipeline.predict import EngineConfig, Predict, PredictConfig
@@ -228,7 +229,8 @@ async def running(
     if settings.api_workers > 1:
         log.info("one_worker", detail=f"API_WORKERS={settings.api_workers} is a ceiling: the log in memory runs one")
     parts = _Parts(system)
-    task = asyncio.create_task(run(parts.services()), name="services")
+    await parts.relay.reload()  # who is answered from the first moment on is answered from what is stored
+    task = asyncio.create_task(run(parts.services(), board), name="services")
     task.add_done_callback(ended)
     try:
         yield parts.context
@@ -282,7 +284,7 @@ class _Parts:
             Service("predict", Role.PREDICT, self._predict_when_loaded),
             Service("score", Role.SCORE, self.scorer.run),
             Service("detect", Role.DETECT, self.detect.run),
-            Service("changes", Role.API, self._follow_changes),
+            Service("changes", Role.API, changes.Follower(self.system.database, self._on_change).run),
             Service("housekeeping", Role.INGEST, self.housekeeping.run),
         ]
         if self.system.feed == "demo":
@@ -331,23 +333,12 @@ class _Parts:
 
     async def _reload(self) -> None:
         """Read again what was changed beside us: by an import, or by the demo's history."""
-        async with self.system.database.read() as reader:
-            self.system.clock.feed = await marks.feed(reader) or self.system.clock.feed
         await self.ingest.reload()
-        self.system.state.forget()
         await self.relay.reload()
 
-    async def _follow_changes(self) -> None:
-        """Reload whenever another process has imported, and after a gap in which it may have."""
-        has_listened = False
-        while True:
-            with suppress(Unavailable):
-                async for _ in self.system.database.listen(CHANNEL):
-                    if has_listened:
-                        await self._reload()
-                        await self.predict.reload()
-                    has_listened = True
-            await asyncio.sleep(1)
+    async def _on_change(self) -> None:
+        await self._reload()
+        await self.predict.reload()
 
     async def _predict_when_loaded(self) -> None:
         await self.demo_loaded.wait()

@@ -15,9 +15,6 @@ from roadcast.storage import marks, readings, sensors
 from roadcast.storage.engine import BULK_TIMEOUT_S, Database, Writer
 from roadcast.storage.readings import Outcome
 
-CHANNEL = "roadcast_changed"
-"""On which a running system hears that the store was changed beside it."""
-
 
 @dataclass(slots=True)
 class Imported:
@@ -111,9 +108,3 @@ async def _stand_at(writer: Writer, name: str, last_ms: int) -> None:
     if before is None or before.replayed:
         reached = max(from_ms(last_ms), before.reached_at or from_ms(0)) if before else from_ms(last_ms)
         await marks.set_feed(writer, Feed(name, replayed=True, reached_at=reached))
-
-
-async def tell_running_systems(database: Database) -> None:
-    """Have every system that runs on this store read it again."""
-    async with database.write() as writer:
-        await writer.run("SELECT pg_notify(:channel, '')", channel=CHANNEL)

@@ -15,6 +15,7 @@ from roadcast.domain.clock import Feed, FeedClock
 from roadcast.domain.reading import OLDEST_MS, VARIABLES, Account, ReadingBatch, Source, merge
 from roadcast.domain.times import DAY_MS, from_ms, rfc3339, to_ms
 from roadcast.errors import Conflict, FieldError, InvalidInput, Unavailable
+from roadcast.pipeline import changes
 from roadcast.pipeline.checks import Checked, check
 from roadcast.pipeline.recorder import Recorded, Recorder, learn_references
 from roadcast.services import Board, Status
@@ -85,6 +86,7 @@ class Ingest:
         self._waiting = 0
         self._wake = asyncio.Event()
         self._turn = asyncio.Lock()
+        self._in_doubt = False
 
     @property
     def partitions(self) -> Partitions:
@@ -121,13 +123,14 @@ class Ingest:
         return await job.done
 
     async def reload(self) -> None:
-        """Read again what is known of the sensors, and go on with the newest window that has begun."""
-        async with self._database.read() as reader:
+        """Read again what is known of the feed and the sensors, and go on with the newest window that has begun."""
+        async with self._turn, self._database.read() as reader:
+            self._clock.feed = await marks.feed(reader) or self._clock.feed
             await self._recorder.load(reader)
             span = await readings.span(reader)
-        if span is not None:
-            newest_ms = min(span[1], to_ms(self._clock.now()))
-            self._closer.resume(self._window_before(newest_ms))
+            if span is not None:
+                newest_ms = min(span[1], to_ms(self._clock.now()))
+                self._closer.resume(self._window_before(newest_ms))
 
     async def learn_references(self, until_ms: int) -> int:
         """Give a reference speed to the sensors that lack one, from readings up to `until_ms`; to how many."""
@@ -184,8 +187,10 @@ class Ingest:
                 await self.reload()
             checked = [self._check(job) for job in jobs]
             batch = merge([job.batch.take(result.passed) for job, result in zip(jobs, checked, strict=True)])
-            recorded = await self._store(batch, source)
+            async with self._turn:
+                recorded = await self._store(batch, source)
         except Unavailable as error:
+            self._in_doubt = True
             self._recorder.numbers.clear()  # what was registered in vain must be asked for again
             self._board.report("ingest", Status.DEGRADED, error.message, error.remedy)
             for job in jobs:
@@ -235,12 +240,15 @@ class Ingest:
         begins = not source.history and not feed.follows(self._clock.feed)
         before_ms = self._window_before(int(batch.at_ms.min(initial=newest_ms)))
         received_ms = self._known_since(batch, source, feed)
-        async with self._turn, self._database.write() as writer:
+        async with self._database.write() as writer:
             recorded = await self._recorder.record(writer, batch, received_ms)
             if begins and len(batch):
                 await marks.set_mark(writer, marks.BEGAN, from_ms(before_ms))
             if feed != self._clock.feed:
                 await marks.set_feed(writer, feed)
+            if self._in_doubt:
+                await changes.tell(writer)  # what was committed then, if anything, was never published
+        self._in_doubt = False
         self._clock.feed = feed
         if begins:
             self._closer.resume(before_ms)

@@ -5,7 +5,7 @@
 """
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Generator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Generator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from typing import Any, LiteralString, Self, cast
@@ -171,7 +171,7 @@ class Database:
         async with self.read() as reader:
             await reader.value("SELECT 1")
 
-    async def listen(self, channel: LiteralString) -> AsyncIterator[str]:
+    async def listen(self, channel: LiteralString) -> AsyncGenerator[str]:
         """The payloads notified on `channel`, from a connection of its own; first an empty one, once it listens.
 
         Raises:
