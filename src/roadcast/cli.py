@@ -1,8 +1,8 @@
 """The command `roadcast`. An error is one line with its remedy; `--verbose` shows the trace."""
 
+import signal
 import socket
 import sys
-from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
@@ -34,8 +34,14 @@ class _Errors:
 
 def main() -> None:
     """Run the command line."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
-        app()
+        sys.exit(app(standalone_mode=False))
+    except typer.TyperException as error:
+        if str(error):  # what has none has shown the help
+            what = str(error).removeprefix("Value error, ").removesuffix(".")
+            _say(f"{what}. roadcast --help says what there is.")
+        sys.exit(2)
     except (RoadcastError, OSError) as error:
         if _Errors.verbose:
             raise
@@ -69,14 +75,14 @@ def serve(
 def worker() -> None:
     """Serve on behalf of a supervisor, which says on standard input where things are."""
     from roadcast.supervisor import EX_CONFIG, owner  # noqa: PLC0415
-    from roadcast.wiring import Address, database_address  # noqa: PLC0415
+    from roadcast.wiring import database_address, embedded_address  # noqa: PLC0415
     from roadcast.worker import serve as serve_here  # noqa: PLC0415
 
     told = owner()
     try:
         settings = load_settings(told.mode)
         embedded = told.database
-        address = Address(**asdict(embedded)) if embedded else database_address(settings)
+        address = embedded_address(embedded, settings.data_dir) if embedded else database_address(settings)
         code = serve_here(settings, told.mode, address, socket.socket(fileno=told.socket))
     except RoadcastError as error:
         _say(str(error))
@@ -98,7 +104,9 @@ def health(
         answer = httpx.get(f"{address}/health/detailed", timeout=10).json()
     except (httpx.HTTPError, ValueError) as error:
         raise SourceError(f"{address} does not answer.", remedy="Start it: python3 src/api/deploy.py") from error
-    table = Table("part", "status", "since", "detail", "remedy", title=f"{address}: {answer['status']}")
+    table = Table(title=f"{address}: {answer['status']}")
+    for name in ("part", "status", "since", "detail", "remedy"):
+        table.add_column(name, overflow="fold")
     for part in answer["parts"]:
         table.add_row(part["name"], part["status"], part["since"], part["detail"], part["remedy"])
     Console().print(table)

@@ -4,7 +4,6 @@ import asyncio
 import time
 from collections.abc import Generator, Iterable, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import asdict
 from datetime import date, timedelta
 from pathlib import Path
 
@@ -34,7 +33,7 @@ from roadcast.settings import Settings
 from roadcast.sources.formats import Chunk, SourceFile, ticks
 from roadcast.sources.replay import TIMEOUT_S, Answer, replay
 from roadcast.storage.engine import Address
-from roadcast.wiring import connect, database_address, prepare
+from roadcast.wiring import connect, database_address, embedded_address, prepare
 
 SETTLE_S = 60.0
 """How long a replay waits at its end for the last forecast."""
@@ -82,6 +81,7 @@ async def _import(settings: Settings, address: Address, source: SourceFile, *, s
                 timezone=settings.timezone,
                 newest_ms=to_ms(wall_clock()),
                 max_future_s=settings.max_future_s,
+                retention_days=settings.retention_days,
                 progress=progress,
             )
         await changes.tell_all(database)
@@ -148,7 +148,7 @@ def _describe(settings: Settings, source: SourceFile) -> None:
     if settings.db_host is not None:
         asyncio.run(_describe_there(settings, database_address(settings), source))
     elif embedded is not None:
-        asyncio.run(_describe_there(settings, Address(**asdict(embedded)), source))
+        asyncio.run(_describe_there(settings, embedded_address(embedded, settings.data_dir), source))
 
 
 async def _describe_there(settings: Settings, address: Address, source: SourceFile) -> None:
@@ -193,7 +193,7 @@ def _store(settings: Settings) -> Generator[Address]:
         yield database_address(settings)
         return
     with running_embedded(settings.data_dir) as found:
-        yield Address(**asdict(found))
+        yield embedded_address(found, settings.data_dir)
 
 
 def _progress() -> Progress:

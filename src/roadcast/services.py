@@ -73,8 +73,10 @@ class Board:
         new = Part(name, status, old.since if old is not None and same else self.now(), detail, remedy)
         self._parts[name] = new
         if not same:
-            say = log.warning if status in TROUBLE else log.info
-            say("part_changed", part=name, status=status.value, detail=detail)
+            if status in TROUBLE:
+                log.warning("part_changed", part=name, status=status.value, detail=detail)
+            else:
+                log.info("part_changed", part=name, status=status.value, detail=detail)
             for listener in self._listeners:
                 listener(old, new)
 
@@ -131,8 +133,9 @@ async def _endless(service: Service, board: Board) -> None:
         except* Unavailable as errors:  # of the service, or of a task of its own
             error = _first(errors)
             failures = failures + 1 if time.monotonic() - began_s < STEADY_S else 1
-            log.warning("service_waits", service=service.name, reason=error.message)
-            if failures > 1:
+            if failures == 1:
+                log.warning("service_waits", service=service.name, reason=error.message)
+            else:
                 board.report(service.name, Status.DEGRADED, error.message, error.remedy)
             await asyncio.sleep(PAUSES_S[min(failures, len(PAUSES_S)) - 1])
         else:

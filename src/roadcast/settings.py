@@ -255,7 +255,7 @@ def doubts(settings: Settings) -> Iterable[str]:
 
 def _file_lines() -> list[Binding]:
     """What stands in .env, line by line."""
-    if not ENV_FILE.is_file():
+    if not ENV_FILE.exists():
         return []
     with ENV_FILE.open(encoding=_ENCODING) as file:
         return list(parse_stream(file))

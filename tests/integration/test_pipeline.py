@@ -71,7 +71,7 @@ class Pipeline:
         async with asyncio.timeout(60):
             while True:
                 async with self.database.read() as reader:
-                    if await marks.mark(reader, "score") == from_ms(at_ms):
+                    if await reader.value("SELECT max(tick_end) FROM scored_ticks") == from_ms(at_ms):
                         return
                 await asyncio.sleep(0.1)
 
@@ -151,7 +151,8 @@ def test_a_replay_gives_the_same_forecasts_to_the_byte(server, address, tmp_path
                 rows = await writer.rows("SELECT * FROM forecasts ORDER BY issued_at, sensor_no")
                 result = repr([{k: v for k, v in row.items() if k != "model_no"} for row in rows])
                 await writer.run(
-                    "TRUNCATE readings, ticks, sensor_days, sensors, links, forecasts, scores, marks, feed, models"
+                    "TRUNCATE readings, ticks, sensor_days, sensors, links, forecasts, scores, scored_ticks, marks, "
+                    "feed, models"
                 )
             return result
 
@@ -166,8 +167,8 @@ def test_a_child_that_dies_costs_no_forecast_and_is_replaced(address):
             for i in range(1, 4):
                 await pipeline.ingest.submit(tick(i, (60.0, 50.0, 40.0)), replayed(i))
             await pipeline.issued(START + 3 * INTERVAL)
-            pipeline.predict._child._process.kill()
-            pipeline.predict._child._process.join()
+            pipeline.predict._forecaster._child._process.kill()
+            pipeline.predict._forecaster._child._process.join()
             await pipeline.ingest.submit(tick(4, (60.0, 50.0, 40.0)), replayed(4))
             await pipeline.issued(START + 4 * INTERVAL)
             fallen_back = {p.name: p.status for p in pipeline.board.parts}
@@ -177,7 +178,7 @@ def test_a_child_that_dies_costs_no_forecast_and_is_replaced(address):
             recovered = {p.name: p.status for p in pipeline.board.parts}
             async with pipeline.database.read() as reader:
                 times = await forecasts.issue_times(reader, from_ms(0), LATER)
-            return fallen_back, recovered, pipeline.predict._child.deaths, len(times)
+            return fallen_back, recovered, pipeline.predict._forecaster._child.deaths, len(times)
 
     fallen_back, recovered, deaths, issues = asyncio.run(go())
     assert (fallen_back["forecaster"], fallen_back["predict"]) == (Status.DEGRADED, Status.OK)
@@ -335,7 +336,7 @@ def test_ticks_that_were_stored_before_any_forecast_are_caught_up(address):
         async with running(address, services=(), now=LATER) as pipeline:
             pipeline.clock.feed = feed
             await pipeline.predict.reload()
-            pipeline.predict._child.stop()
+            pipeline.predict._forecaster.stop()
             async with pipeline.database.read() as reader:
                 return [to_ms(at) for at in await forecasts.issue_times(reader, from_ms(0), LATER)]
 

@@ -33,6 +33,7 @@ CONFIGURATION = {
     "listen_addresses": HOST,
     "unix_socket_directories": "",
     "shared_buffers": "128MB",
+    "max_locks_per_transaction": "512",  # the default goes round for some 3,000 days of readings
     "max_wal_size": "1GB",
     "wal_compression": "on",
     "jit": "off",

@@ -61,7 +61,7 @@ class IncidentDesk:
     async def create(self, incident: Incident) -> Incident:
         """Store a new incident; one whose id is known already is left as it is."""
         if await self.record(incident):
-            await self._alert(incident, "incident", incident.severity, f"{incident.type}: {incident.description}")
+            await self._alert(incident, "incident", incident.severity, _told(incident))
         return incident
 
     async def change(self, incident_id: UUID, action: str, changes: Mapping[str, object]) -> Incident:
@@ -78,7 +78,7 @@ class IncidentDesk:
         if after is None:
             raise NotFound(f"There is no incident {incident_id}.")
         if after.status is IncidentStatus.CLOSED:
-            await self._alert(after, "incident_closed", Severity.LOW, f"Ended: {after.type}: {after.description}")
+            await self._alert(after, "incident_closed", Severity.LOW, f"Ended: {_told(after)}")
         return after
 
     async def _alert(self, incident: Incident, kind: str, severity: Severity, message: str) -> None:
@@ -89,6 +89,10 @@ class IncidentDesk:
             await self._alerts.tell(alert)
         except Unavailable as error:
             log.error("alert_dropped", alert=message, reason=error.message)
+
+
+def _told(incident: Incident) -> str:
+    return ": ".join(filter(None, (incident.type, incident.description)))
 
 
 def new_id() -> str:

@@ -12,16 +12,16 @@ import structlog
 from numpy.typing import NDArray
 
 from roadcast.domain.clock import Feed, FeedClock
-from roadcast.domain.reading import OLDEST_MS, VARIABLES, Account, ReadingBatch, Source, merge
+from roadcast.domain.reading import VARIABLES, Account, ReadingBatch, Source, merge
 from roadcast.domain.times import DAY_MS, from_ms, rfc3339, to_ms
 from roadcast.errors import Conflict, FieldError, InvalidInput, Unavailable
 from roadcast.pipeline import changes
-from roadcast.pipeline.checks import Checked, check
+from roadcast.pipeline.checks import Checked, check, oldest_kept
 from roadcast.pipeline.recorder import Recorded, Recorder, learn_references
 from roadcast.services import Board, Status
 from roadcast.storage import marks, readings
 from roadcast.storage.engine import BULK_TIMEOUT_S, Database
-from roadcast.storage.partitions import Partitions
+from roadcast.storage.partitions import MOST_DAYS, Partitions
 from roadcast.storage.readings import Outcome, Rows
 from roadcast.streaming.log import Log, Record
 from roadcast.streaming.messages import ReadingStored, TickClosed, encode
@@ -90,7 +90,7 @@ class Ingest:
 
     @property
     def partitions(self) -> Partitions:
-        """The partitions that it knows to be there."""
+        """The partitions of the readings."""
         return self._recorder.partitions
 
     async def submit(self, batch: ReadingBatch, source: Source) -> Account:
@@ -105,6 +105,7 @@ class Ingest:
             raise Conflict(
                 f"The {pinned} feed holds the clock, so {source.name!r} cannot be replayed.",
                 remedy="Start with FEED=none to replay a file.",
+                errors=(FieldError("source", source.name, f"expected {pinned}, or readings that are not replayed"),),
             )
         if self._board.is_down("database"):
             raise Unavailable("The database does not answer, so that nothing can be stored.", retry_after_s=5)
@@ -134,8 +135,11 @@ class Ingest:
 
     async def learn_references(self, until_ms: int) -> int:
         """Give a reference speed to the sensors that lack one, from readings up to `until_ms`; to how many."""
-        async with self._turn, self._database.write(BULK_TIMEOUT_S) as writer:
-            return await learn_references(writer, self._recorder, until_ms)
+        async with self._turn:
+            async with self._database.write(BULK_TIMEOUT_S) as writer:
+                learnt = await learn_references(writer, self._recorder, until_ms)
+            self._recorder.learn(learnt)
+        return len(learnt)
 
     async def run(self) -> None:
         """Store what arrives, for ever."""
@@ -163,10 +167,11 @@ class Ingest:
     def _take(self) -> list[_Job]:
         """Waiting jobs of one source, as many as go into one transaction."""
         jobs: list[_Job] = []
-        size = 0
+        size, days = 0, set[int]()
         while self._queue and (not jobs or _alike(self._queue[0].source, jobs[0].source)):
             size += len(self._queue[0].batch)
-            if jobs and size > GROUP_READINGS:
+            days.update(np.unique(self._queue[0].batch.at_ms // DAY_MS).tolist())
+            if jobs and (size > GROUP_READINGS or len(days) > MOST_DAYS):
                 break
             jobs.append(self._queue.popleft())
         self._waiting -= sum(len(job.batch) for job in jobs)
@@ -209,25 +214,22 @@ class Ingest:
             unknown = frozenset(code for code in job.batch.codes if code not in self._recorder.numbers)
         led = config.pinned_to in (None, job.source.name)
         newest = self._clock.wall() if led else self._clock.now()
-        oldest_ms = OLDEST_MS
-        if config.retention_days is not None and not job.source.replayed:
-            oldest_ms = max(OLDEST_MS, to_ms(newest) - config.retention_days * DAY_MS)
         return check(
             job.batch,
             newest_ms=to_ms(newest),
             max_future_s=config.max_future_s,
             unknown=unknown,
-            oldest_ms=oldest_ms,
+            oldest_ms=oldest_kept(newest, None if job.source.replayed else config.retention_days),
         )
 
     def _account(self, job: _Job, checked: Checked, fates: NDArray[np.int8]) -> Account:
-        duplicate = int((fates == Outcome.DUPLICATE).sum())
+        accepted = fates != Outcome.DUPLICATE
         oldest_ms = to_ms(self._clock.now()) - self._config.allowed_lateness_s * 1000
-        late = int((job.batch.at_ms[checked.passed] < oldest_ms).sum())
+        late = int((job.batch.at_ms[checked.passed][accepted] < oldest_ms).sum())
         return Account(
             received=len(job.batch),
-            accepted=len(fates) - duplicate,
-            duplicate=duplicate,
+            accepted=int(accepted.sum()),
+            duplicate=int((~accepted).sum()),
             rejected=len(checked.rejections),
             late=0 if job.source.history else late,
             rejections=checked.rejections,

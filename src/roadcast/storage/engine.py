@@ -18,7 +18,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
-from roadcast.errors import Unavailable
+from roadcast.errors import Conflict, Unavailable
 
 log = structlog.get_logger()
 
@@ -46,13 +46,14 @@ REMEDY = "See that PostgreSQL runs and that DB_HOST, DB_PORT, DB_USER, DB_PASSWO
 
 @dataclass(frozen=True, slots=True)
 class Address:
-    """Where the database is and who we are there. The password never shows."""
+    """Where the database is, who we are there, and what to do when it is away. The password never shows."""
 
     host: str
     port: int
     user: str
     password: str
     database: str
+    remedy: str = REMEDY
 
     def url(self, driver: str = "postgresql+psycopg") -> URL:
         """As SQLAlchemy wants it."""
@@ -105,10 +106,11 @@ class Writer(Reader):
 class Database:
     """The pool."""
 
-    def __init__(self, reading: AsyncEngine, writing: AsyncEngine, *, query_timeout_s: float) -> None:
+    def __init__(self, reading: AsyncEngine, writing: AsyncEngine, *, query_timeout_s: float, remedy: str) -> None:
         self._reading = reading
         self._writing = writing
         self._query_timeout_s = query_timeout_s
+        self._remedy = remedy
         self._pings: set[asyncio.Task[None]] = set()
 
     @classmethod
@@ -118,11 +120,13 @@ class Database:
         """A pool for reading and one for writing on `address`; nothing is opened before it is needed.
 
         What differs between them is said when a connection is made, which saves two round trips a transaction.
+        Every plan is made for its parameters: one for any would lock every partition there is.
         """
         pool = {"pool_size": pool_size, "max_overflow": max_overflow, "pool_timeout": timeout_s, "pool_pre_ping": True}
 
         def engine(options: str) -> AsyncEngine:
-            given = {"connect_timeout": max(2, round(timeout_s)), "options": f"-c timezone=UTC -c jit=off {options}"}
+            options = f"-c timezone=UTC -c jit=off -c plan_cache_mode=force_custom_plan {options}"
+            given = {"connect_timeout": max(2, round(timeout_s)), "options": options}
             return create_async_engine(address.url(), connect_args=given, **pool)
 
         reading = "-c default_transaction_read_only=on -c default_transaction_isolation=repeatable\\ read"
@@ -130,6 +134,7 @@ class Database:
             engine(f"{reading} -c statement_timeout={round(query_timeout_s * 1000)}"),
             engine(f"-c statement_timeout={round(WRITE_TIMEOUT_S * 1000)}"),
             query_timeout_s=query_timeout_s,
+            remedy=address.remedy,
         )
 
     @asynccontextmanager
@@ -139,7 +144,7 @@ class Database:
         Raises:
             Unavailable: the database is away or the pool is exhausted.
         """
-        async with _transaction(self._reading, timeout_s, self._query_timeout_s) as connection:
+        async with self._transaction(self._reading, timeout_s, self._query_timeout_s) as connection:
             yield Reader(connection)
 
     @asynccontextmanager
@@ -149,8 +154,19 @@ class Database:
         Raises:
             Unavailable: the database is away or the pool is exhausted.
         """
-        async with _transaction(self._writing, timeout_s, WRITE_TIMEOUT_S) as connection:
+        async with self._transaction(self._writing, timeout_s, WRITE_TIMEOUT_S) as connection:
             yield Writer(connection)
+
+    async def run_alone(self, sql: str) -> None:
+        """Execute a statement that PostgreSQL takes outside of transactions only, within WRITE_TIMEOUT_S.
+
+        Raises:
+            Unavailable: the database is away or the pool is exhausted.
+        """
+        with _unavailable(self._remedy):
+            async with self._writing.connect() as connection:
+                await connection.execution_options(isolation_level="AUTOCOMMIT")
+                await connection.execute(text(sql))
 
     async def ping(self, timeout_s: float = PING_TIMEOUT_S) -> None:
         """Ask whether it answers, and return in time whatever becomes of the question.
@@ -164,7 +180,7 @@ class Database:
         done, _ = await asyncio.wait({asking}, timeout=timeout_s)
         if not done:
             asking.cancel()  # not waited for: a driver whose server is frozen takes ten seconds to give up
-            raise Unavailable(f"The database did not answer within {timeout_s:g} s.", remedy=REMEDY)
+            raise Unavailable(f"The database did not answer within {timeout_s:g} s.", remedy=self._remedy)
         asking.result()
 
     async def _ask(self) -> None:
@@ -177,7 +193,7 @@ class Database:
         Raises:
             Unavailable: the connection cannot be had, or is lost.
         """
-        with _unavailable():
+        with _unavailable(self._remedy):
             async with self._reading.connect() as connection:
                 try:
                     driver = await Reader(connection).driver()
@@ -189,36 +205,67 @@ class Database:
                 finally:
                     await connection.invalidate()  # it listens, and commits by itself: not for others
 
+    @asynccontextmanager
+    async def _transaction(
+        self, engine: AsyncEngine, timeout_s: float | None, usual_s: float
+    ) -> AsyncGenerator[AsyncConnection]:
+        """A transaction within the server's own time-out, or a little longer where the server is frozen."""
+        with _unavailable(self._remedy):
+            patience = asyncio.timeout((timeout_s or usual_s) + GRACE_S)
+            async with patience, engine.connect() as connection, connection.begin():
+                try:
+                    if timeout_s is not None:
+                        await connection.execute(text(f"SET LOCAL statement_timeout = {round(timeout_s * 1000)}"))
+                    yield connection
+                except asyncio.CancelledError:
+                    await connection.invalidate()  # it may be in the middle of a COPY, which cannot be rolled back
+                    raise
+
+    @asynccontextmanager
+    async def alone(self, patience_s: float) -> AsyncGenerator[None]:
+        """Be the only process in such a block on this database, for as long as a connection of its own lives.
+
+        Raises:
+            Conflict: another process has been in one for `patience_s`.
+            Unavailable: the database is away.
+        """
+        with _unavailable(self._remedy):
+            async with self._reading.connect() as connection:
+                driver = await Reader(connection).driver()
+                await driver.set_autocommit(True)
+                try:
+                    await _acquire(driver, patience_s)
+                    yield
+                finally:
+                    await connection.invalidate()  # which gives the lock back
+
     async def close(self) -> None:
         """Close every connection."""
         await self._reading.dispose()
         await self._writing.dispose()
 
 
-@asynccontextmanager
-async def _transaction(engine: AsyncEngine, timeout_s: float | None, usual_s: float) -> AsyncGenerator[AsyncConnection]:
-    """A transaction within the server's own time-out, or a little longer where the server is frozen."""
-    with _unavailable():
-        patience = asyncio.timeout((timeout_s or usual_s) + GRACE_S)
-        async with patience, engine.connect() as connection, connection.begin():
-            try:
-                if timeout_s is not None:
-                    await connection.execute(text(f"SET LOCAL statement_timeout = {round(timeout_s * 1000)}"))
-                yield connection
-            except asyncio.CancelledError:
-                await connection.invalidate()  # it may be in the middle of a COPY, which cannot be rolled back
-                raise
+async def _acquire(driver: psycopg.AsyncConnection[Any], patience_s: float) -> None:
+    deadline_s = asyncio.get_running_loop().time() + patience_s
+    while True:
+        cursor = await driver.execute("SELECT pg_try_advisory_lock(hashtext('roadcast'), 1)")
+        row = await cursor.fetchone()
+        if row is not None and row[0]:
+            return
+        if asyncio.get_running_loop().time() > deadline_s:
+            raise Conflict("Another Roadcast runs on this database.", remedy="Stop it, or use another DB_NAME.")
+        await asyncio.sleep(0.1)
 
 
 @contextmanager
-def _unavailable() -> Generator[None]:
+def _unavailable(remedy: str) -> Generator[None]:
     """Turn the errors of a connection that cannot be had, or is lost, into ours."""
     try:
         yield
     except PoolTimeout as error:
         raise Unavailable("Every database connection is busy.", remedy="Raise DB_POOL_SIZE.") from error
     except TimeoutError as error:
-        raise Unavailable("The database does not answer.", remedy=REMEDY) from error
+        raise Unavailable("The database does not answer.", remedy=remedy) from error
     except (DBAPIError, psycopg.OperationalError) as error:
         cause = error.orig if isinstance(error, DBAPIError) else error
         if isinstance(cause, BUSY):
@@ -229,7 +276,7 @@ def _unavailable() -> Generator[None]:
             raise
         state = cause.sqlstate
         if state is None or state.startswith(CONNECTION_ENDS):
-            raise Unavailable("The database does not answer.", remedy=REMEDY) from error
+            raise Unavailable("The database does not answer.", remedy=remedy) from error
         log.error("database_refuses", sqlstate=state, reason=str(cause).splitlines()[0])
-        remedy = REMEDIES.get(state, "The log says why.")
-        raise Unavailable(f"The database refuses (SQLSTATE {state}).", remedy=remedy) from error
+        what_to_do = REMEDIES.get(state, "The log says why.")
+        raise Unavailable(f"The database refuses (SQLSTATE {state}).", remedy=what_to_do) from error
