@@ -74,8 +74,8 @@ def serve(
 @app.command(hidden=True)
 def worker() -> None:
     """Serve on behalf of a supervisor, which says on standard input where things are."""
+    from roadcast.store import database_address, embedded_address  # noqa: PLC0415
     from roadcast.supervisor import EX_CONFIG, owner  # noqa: PLC0415
-    from roadcast.wiring import database_address, embedded_address  # noqa: PLC0415
     from roadcast.worker import serve as serve_here  # noqa: PLC0415
 
     told = owner()

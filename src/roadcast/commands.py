@@ -33,7 +33,7 @@ from roadcast.settings import Settings
 from roadcast.sources.formats import Chunk, SourceFile, ticks
 from roadcast.sources.replay import TIMEOUT_S, Answer, replay
 from roadcast.storage.engine import Address
-from roadcast.wiring import connect, database_address, embedded_address, prepare
+from roadcast.store import connect, database_address, embedded_address, prepare
 
 SETTLE_S = 60.0
 """How long a replay waits at its end for the last forecast."""

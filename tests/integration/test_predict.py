@@ -5,7 +5,6 @@ from contextlib import asynccontextmanager
 
 import numpy as np
 import psycopg
-from conftest import conninfo
 from integration.test_pipeline import CODES, INTERVAL, LATER, START, replayed, running, tick
 
 from roadcast.domain.reading import ReadingBatch, Source

@@ -10,8 +10,7 @@ import psycopg
 import pytest
 from alembic import command
 from alembic.config import Config
-from conftest import conninfo
-from integration.databases import connected
+from integration.databases import connected, conninfo
 from sqlalchemy import create_engine
 
 import roadcast.storage
@@ -22,7 +21,7 @@ from roadcast.pipeline.recorder import Recorder, learn_references, rebuild_rollu
 from roadcast.settings import Settings
 from roadcast.storage import readings, sensors
 from roadcast.storage.engine import Address, Database
-from roadcast.wiring import prepare
+from roadcast.store import prepare
 
 TICK_MS = 300_000
 FIRST = to_ms(datetime(2026, 3, 7, 22, tzinfo=UTC))

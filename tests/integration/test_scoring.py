@@ -3,8 +3,7 @@
 import asyncio
 
 import psycopg
-from conftest import conninfo
-from integration.databases import connected
+from integration.databases import connected, conninfo
 from integration.test_pipeline import INTERVAL, LATER, START, replayed, running, tick
 
 from roadcast.domain.times import from_ms
