@@ -5,6 +5,7 @@ from contextlib import asynccontextmanager
 
 import numpy as np
 import psycopg
+from integration.databases import conninfo
 from integration.test_pipeline import CODES, INTERVAL, LATER, START, replayed, running, tick
 
 from roadcast.domain.reading import ReadingBatch, Source
