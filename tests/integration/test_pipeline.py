@@ -5,8 +5,9 @@ from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime, timedelta
 
 import numpy as np
+import psycopg
 import pytest
-from integration.databases import connected
+from integration.databases import connected, conninfo
 
 from roadcast.domain.clock import FeedClock
 from roadcast.domain.reading import ReadingBatch, Source
@@ -228,6 +229,27 @@ def test_what_is_refused_and_why(address):
         (5, "speed"),
     ]
     assert [(m.sensor_id, m.speed) for m in published] == [("A", 0.0)]
+
+
+def test_a_connection_that_is_lost_costs_no_reading_and_all_is_read_again(address):
+    blocked = """SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+      WHERE datname = current_database() AND wait_event_type = 'Lock'"""
+
+    async def go():
+        other = await psycopg.AsyncConnection.connect(conninfo(address), autocommit=True)
+        async with other, running(address, services=("ingest",), now=LATER) as pipeline, asyncio.timeout(20):
+            await other.execute("LISTEN roadcast_changed")
+            async with other.transaction():
+                await other.execute("LOCK TABLE readings")
+                sending = asyncio.create_task(pipeline.ingest.submit(tick(1, (60.0, 50.0, 40.0)), Source("http")))
+                while not await (await other.execute(blocked)).fetchall():
+                    await asyncio.sleep(0.02)
+            account = await sending
+            return account, [notice.channel async for notice in other.notifies(timeout=5, stop_after=1)]
+
+    account, told = asyncio.run(go())
+    assert (account.accepted, account.rejected) == (3, 0)
+    assert told == ["roadcast_changed"]
 
 
 def test_unknown_sensors_can_be_refused(address):

@@ -29,6 +29,8 @@ from roadcast.windows import Closer
 
 log = structlog.get_logger()
 
+RETRY_PAUSE_S = 0.5
+"""How long readings that could not be stored wait until it is tried once more."""
 GROUP_READINGS = 200_000
 """Readings that are stored in one transaction at most, so that memory and locks stay bounded."""
 
@@ -188,15 +190,12 @@ class Ingest:
 
     async def _serve_together(self, jobs: Sequence[_Job], source: Source) -> None:
         try:
-            if not self._recorder.numbers:
-                await self.reload()
-            checked = [self._check(job) for job in jobs]
-            batch = merge([job.batch.take(result.passed) for job, result in zip(jobs, checked, strict=True)])
-            async with self._turn:
-                recorded = await self._store(batch, source)
+            try:
+                checked, recorded = await self._record(jobs, source)
+            except Unavailable:  # a connection is lost more often than a database
+                await asyncio.sleep(RETRY_PAUSE_S)
+                checked, recorded = await self._record(jobs, source)
         except Unavailable as error:
-            self._in_doubt = True
-            self._recorder.numbers.clear()  # what was registered in vain must be asked for again
             self._board.report("ingest", Status.DEGRADED, error.message, error.remedy)
             for job in jobs:
                 _answer(job, error)
@@ -206,6 +205,20 @@ class Ingest:
         fates = np.split(recorded.written.outcome, np.cumsum([result.passed.sum() for result in checked])[:-1])
         for job, result, fate in zip(jobs, checked, fates, strict=True):
             _answer(job, self._account(job, result, fate))
+
+    async def _record(self, jobs: Sequence[_Job], source: Source) -> tuple[list[Checked], Recorded]:
+        """Check the jobs and store what passed."""
+        try:
+            if not self._recorder.numbers:
+                await self.reload()
+            checked = [self._check(job) for job in jobs]
+            batch = merge([job.batch.take(result.passed) for job, result in zip(jobs, checked, strict=True)])
+            async with self._turn:
+                return checked, await self._store(batch, source)
+        except Unavailable:
+            self._in_doubt = True
+            self._recorder.numbers.clear()  # what was registered in vain must be asked for again
+            raise
 
     def _check(self, job: _Job) -> Checked:
         config = self._config
