@@ -232,8 +232,8 @@ def test_what_is_refused_and_why(address):
 
 
 def test_a_connection_that_is_lost_costs_no_reading_and_all_is_read_again(address):
-    blocked = """SELECT pg_terminate_backend(pid) FROM pg_stat_activity
-      WHERE datname = current_database() AND wait_event_type = 'Lock'"""
+    blocked = """SELECT pg_terminate_backend(pid) FROM pg_locks
+      WHERE NOT granted AND database = (SELECT oid FROM pg_database WHERE datname = current_database())"""
 
     async def go():
         other = await psycopg.AsyncConnection.connect(conninfo(address), autocommit=True)
@@ -242,7 +242,7 @@ def test_a_connection_that_is_lost_costs_no_reading_and_all_is_read_again(addres
             async with other.transaction():
                 await other.execute("LOCK TABLE readings")
                 sending = asyncio.create_task(pipeline.ingest.submit(tick(1, (60.0, 50.0, 40.0)), Source("http")))
-                while not await (await other.execute(blocked)).fetchall():
+                while not await (await other.execute(blocked)).fetchall():  # noqa: ASYNC110
                     await asyncio.sleep(0.02)
             account = await sending
             return account, [notice.channel async for notice in other.notifies(timeout=5, stop_after=1)]
