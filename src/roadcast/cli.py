@@ -1,15 +1,15 @@
 """The command `roadcast`. An error is one line with its remedy; `--verbose` shows the trace."""
 
+import signal
 import socket
 import sys
-from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from roadcast.errors import RoadcastError, SourceError
-from roadcast.settings import Mode, Settings, load_settings
+from roadcast.settings import Mode, doubts, load_settings
 
 app = typer.Typer(
     help="Roadcast: real-time traffic prediction.", no_args_is_help=True, add_completion=False,
@@ -34,8 +34,14 @@ class _Errors:
 
 def main() -> None:
     """Run the command line."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
-        app()
+        sys.exit(app(standalone_mode=False))
+    except typer.TyperException as error:
+        if str(error):  # what has none has shown the help
+            what = str(error).removeprefix("Value error, ").removesuffix(".")
+            _say(f"{what}. roadcast --help says what there is.")
+        sys.exit(2)
     except (RoadcastError, OSError) as error:
         if _Errors.verbose:
             raise
@@ -59,21 +65,24 @@ def serve(
     """Run everything in the foreground until Ctrl-C."""
     from roadcast.supervisor import supervise  # noqa: PLC0415 - each command loads only what it needs
 
-    raise typer.Exit(supervise(load_settings(config), config, health_check=health_check))
+    settings = load_settings(config)
+    for doubt in doubts(settings):
+        _say(f"warning: {doubt}")
+    raise typer.Exit(supervise(settings, config, health_check=health_check))
 
 
 @app.command(hidden=True)
 def worker() -> None:
     """Serve on behalf of a supervisor, which says on standard input where things are."""
+    from roadcast.store import database_address, embedded_address  # noqa: PLC0415
     from roadcast.supervisor import EX_CONFIG, owner  # noqa: PLC0415
-    from roadcast.wiring import Address, database_address  # noqa: PLC0415
     from roadcast.worker import serve as serve_here  # noqa: PLC0415
 
     told = owner()
     try:
         settings = load_settings(told.mode)
         embedded = told.database
-        address = Address(**asdict(embedded)) if embedded else database_address(settings)
+        address = embedded_address(embedded, settings.data_dir) if embedded else database_address(settings)
         code = serve_here(settings, told.mode, address, socket.socket(fileno=told.socket))
     except RoadcastError as error:
         _say(str(error))
@@ -90,12 +99,14 @@ def health(
     from rich.console import Console  # noqa: PLC0415
     from rich.table import Table  # noqa: PLC0415
 
-    address = url or _local_url(load_settings())
+    address = url or load_settings().local_url
     try:
         answer = httpx.get(f"{address}/health/detailed", timeout=10).json()
     except (httpx.HTTPError, ValueError) as error:
         raise SourceError(f"{address} does not answer.", remedy="Start it: python3 src/api/deploy.py") from error
-    table = Table("part", "status", "since", "detail", "remedy", title=f"{address}: {answer['status']}")
+    table = Table(title=f"{address}: {answer['status']}")
+    for name in ("part", "status", "since", "detail", "remedy"):
+        table.add_column(name, overflow="fold")
     for part in answer["parts"]:
         table.add_row(part["name"], part["status"], part["since"], part["detail"], part["remedy"])
     Console().print(table)
@@ -160,7 +171,7 @@ def replay(
         timezone or settings.timezone, locations, distances, speed_unit, density_unit, occupancy_unit, variable,
         latest_ms=latest_ms(settings),
     )  # fmt: skip
-    replay_file(settings, open_source(file, options), speed=speed, url=url or _local_url(settings), strict=strict)
+    replay_file(settings, open_source(file, options), speed=speed, url=url, strict=strict)
 
 
 @app.command()
@@ -173,8 +184,3 @@ def simulate(
     from roadcast.commands import draw_day  # noqa: PLC0415
 
     draw_day(draw, day, load_settings().demo_seed if seed is None else seed)
-
-
-def _local_url(settings: Settings) -> str:
-    host = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(settings.api_host, settings.api_host)  # noqa: S104 - compared
-    return f"http://{host}:{settings.api_port}"

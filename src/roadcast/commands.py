@@ -1,9 +1,9 @@
 """What the commands do that are not `serve`: import, replay, simulate. They show their progress."""
 
 import asyncio
+import time
 from collections.abc import Generator, Iterable, Sequence
-from contextlib import contextmanager
-from dataclasses import asdict
+from contextlib import contextmanager, suppress
 from datetime import date, timedelta
 from pathlib import Path
 
@@ -14,16 +14,17 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from roadcast.charts import draw_corridor
 from roadcast.domain.clock import wall_clock
 from roadcast.domain.times import from_ms, rfc3339, to_ms
-from roadcast.embedded.postgres import running as embedded
+from roadcast.embedded.postgres import find as find_embedded
+from roadcast.embedded.postgres import running as running_embedded
 from roadcast.errors import SourceError
 from roadcast.flow.corridor import simulate_days
 from roadcast.flow.road import demo_corridor
+from roadcast.pipeline import changes
 from roadcast.pipeline.importing import (
     Imported,
     describe_network,
     line_of,
     refuse_mixture,
-    tell_running_systems,
 )
 from roadcast.pipeline.importing import (
     import_history as store_history,
@@ -32,10 +33,11 @@ from roadcast.settings import Settings
 from roadcast.sources.formats import Chunk, SourceFile, ticks
 from roadcast.sources.replay import TIMEOUT_S, Answer, replay
 from roadcast.storage.engine import Address
-from roadcast.wiring import connect, database_address, prepare
+from roadcast.store import connect, database_address, embedded_address, prepare
 
 SETTLE_S = 60.0
 """How long a replay waits at its end for the last forecast."""
+SETTLE_PAUSE_S = 0.2
 
 console = Console(soft_wrap=True)
 errors = Console(stderr=True)
@@ -79,20 +81,23 @@ async def _import(settings: Settings, address: Address, source: SourceFile, *, s
                 timezone=settings.timezone,
                 newest_ms=to_ms(wall_clock()),
                 max_future_s=settings.max_future_s,
+                retention_days=settings.retention_days,
                 progress=progress,
             )
-        await tell_running_systems(database)
+        await changes.tell_all(database)
         return done
     finally:
         await database.close()
 
 
-def replay_file(settings: Settings, source: SourceFile, *, speed: float, url: str, strict: bool) -> None:
-    """Feed a file to the system at `url`, and wait for its last forecast."""
+def replay_file(settings: Settings, source: SourceFile, *, speed: float, url: str | None, strict: bool) -> None:
+    """Feed a file to the system at `url` (None: the one of these settings), and wait for its last forecast."""
     counts = dict.fromkeys(("received", "accepted", "duplicate", "rejected"), 0)
     unreadable = taken_ms = 0
-    with httpx.Client(base_url=url, timeout=TIMEOUT_S) as client:
-        _describe(settings, client, source)
+    with httpx.Client(base_url=url or settings.local_url, timeout=TIMEOUT_S) as client:
+        _expect_answer(client)
+        if url in {None, settings.local_url}:
+            _describe(settings, source)
         began = wall_clock()
         with _progress() as bar:
             reading = bar.add_task(f"reading {source.name}", total=source.rows)
@@ -128,16 +133,22 @@ def replay_file(settings: Settings, source: SourceFile, *, speed: float, url: st
     )
 
 
-def _describe(settings: Settings, client: httpx.Client, source: SourceFile) -> None:
-    """Let a system of these settings know the file's network before its readings; another one only gets readings."""
+def _expect_answer(client: httpx.Client) -> None:
     try:
         client.get("/health").raise_for_status()
     except httpx.HTTPError as error:
         raise SourceError(
             f"{client.base_url} does not answer.", remedy="Start it: FEED=none python3 src/api/deploy.py"
         ) from error
-    with _store(settings) as address:
-        asyncio.run(_describe_there(settings, address, source))
+
+
+def _describe(settings: Settings, source: SourceFile) -> None:
+    """Let the system of these settings know the file's network before its readings; another one only gets readings."""
+    embedded = find_embedded(settings.data_dir) if settings.db_host is None else None
+    if settings.db_host is not None:
+        asyncio.run(_describe_there(settings, database_address(settings), source))
+    elif embedded is not None:
+        asyncio.run(_describe_there(settings, embedded_address(embedded, settings.data_dir), source))
 
 
 async def _describe_there(settings: Settings, address: Address, source: SourceFile) -> None:
@@ -145,18 +156,20 @@ async def _describe_there(settings: Settings, address: Address, source: SourceFi
     try:
         await refuse_mixture(database)
         await describe_network(database, source.sensors, source.links)
-        await tell_running_systems(database)
+        await changes.tell_all(database)
     finally:
         await database.close()
 
 
 def _settle(client: httpx.Client, last_ms: int) -> bool:
     """Wait until the forecast of the last whole window is issued."""
-    deadline = wall_clock() + timedelta(seconds=SETTLE_S)
-    while wall_clock() < deadline:
-        latest = client.get("/api/predictions/latest", params={"limit": 1}).json()
-        if latest and latest[0]["issued_at"] >= rfc3339(from_ms(last_ms)):
-            return True
+    deadline = time.monotonic() + SETTLE_S
+    while time.monotonic() < deadline:
+        with suppress(httpx.HTTPError):  # a worker that is just being started again
+            answer = client.get("/api/predictions/latest", params={"limit": 1})
+            if answer.is_success and any(row["issued_at"] >= rfc3339(from_ms(last_ms)) for row in answer.json()):
+                return True
+        time.sleep(SETTLE_PAUSE_S)
     return False
 
 
@@ -179,8 +192,8 @@ def _store(settings: Settings) -> Generator[Address]:
     if settings.db_host is not None:
         yield database_address(settings)
         return
-    with embedded(settings.data_dir) as found:
-        yield Address(**asdict(found))
+    with running_embedded(settings.data_dir) as found:
+        yield embedded_address(found, settings.data_dir)
 
 
 def _progress() -> Progress:

@@ -178,11 +178,20 @@ def test_what_refuses_us_is_told_in_one_line_with_the_remedy(external: Cluster, 
         ("DB_NAME", "no_such"): 'database "no_such" does not exist',
         ("DB_PORT", str(free_port())): "Connection refused",
         ("DB_HOST", "no-such-host.invalid"): "failed to resolve host 'no-such-host.invalid'",
-        ("DB_USER", "stranger"): "permission denied for schema public",
     }.items():
         line = refusal(tmp_path, external.settings(**dict([wrong])))
         assert said in line
         assert line.endswith(f"{remedy}\n")
+    line = refusal(tmp_path, external.settings(DB_USER="stranger"))
+    assert "permission denied for schema public. Let DB_USER own the database" in line
+
+
+def test_a_second_system_on_the_database_is_refused(external: Cluster, tmp_path: Path) -> None:
+    second = tmp_path / "second"
+    second.mkdir()
+    with System(tmp_path, **external.settings()):
+        line = refusal(second, external.settings())
+    assert line.startswith("roadcast: Another Roadcast runs on this database.")
 
 
 def test_a_host_that_does_not_answer_is_given_up_after_the_time_out(external: Cluster, tmp_path: Path) -> None:
