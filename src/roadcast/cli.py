@@ -3,13 +3,21 @@
 import signal
 import socket
 import sys
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, fields
+from enum import StrEnum
+from functools import wraps
+from inspect import Parameter, Signature, signature
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 
 import typer
 
 from roadcast.errors import RoadcastError, SourceError
-from roadcast.settings import Mode, doubts, load_settings
+from roadcast.settings import Mode, Settings, doubts, load_settings
+
+if TYPE_CHECKING:
+    from roadcast.sources.formats import SourceFile
 
 app = typer.Typer(
     help="Roadcast: real-time traffic prediction.", no_args_is_help=True, add_completion=False,
@@ -115,63 +123,121 @@ def health(
 
 FileArgument = Annotated[Path, typer.Argument(help="The file.")]
 StrictOption = Annotated[bool, typer.Option(help="Stop at the first bad row.")]
-ZoneOption = Annotated[str | None, typer.Option("--timezone", help="Zone of naive stamps; by default TIMEZONE.")]
-LocationsOption = Annotated[Path | None, typer.Option(help="Sensor locations, where the file has none.")]
-DistancesOption = Annotated[Path | None, typer.Option(help="Distances between sensors, where the file has none.")]
-SpeedUnitOption = Annotated[str, typer.Option(help="Unit of speeds in a CSV: mph or km/h.")]
-DensityUnitOption = Annotated[str, typer.Option(help="Unit of densities in a CSV: veh/mi or veh/km.")]
-OccupancyUnitOption = Annotated[str, typer.Option(help="Unit of occupancies in a CSV: fraction or percent.")]
-VariableOption = Annotated[str, typer.Option(help="What a wide CSV holds.")]
+
+
+class Protocol(StrEnum):
+    """How a backtest puts errors together."""
+
+    POOLED = "pooled"
+    STEP = "step"
+
+
+@dataclass(frozen=True, slots=True)
+class FileOptions:
+    """What a file does not say about itself, as options of a command."""
+
+    timezone: Annotated[str | None, typer.Option(help="Zone of naive stamps; by default TIMEZONE.")] = None
+    locations: Annotated[Path | None, typer.Option(help="Sensor locations, where the file has none.")] = None
+    distances: Annotated[Path | None, typer.Option(help="Distances between sensors, where the file has none.")] = None
+    speed_unit: Annotated[str, typer.Option(help="Unit of speeds in a CSV: mph or km/h.")] = "mph"
+    density_unit: Annotated[str, typer.Option(help="Unit of densities in a CSV: veh/mi or veh/km.")] = "veh/mi"
+    occupancy_unit: Annotated[str, typer.Option(help="Unit of occupancies in a CSV: fraction or percent.")] = "fraction"
+    variable: Annotated[str, typer.Option(help="What a wide CSV holds, and what is forecast.")] = "speed"
+
+    def open(self, file: Path, settings: Settings, *, zero_is_missing: bool | None = None) -> "SourceFile":
+        """The file as a source."""
+        from roadcast.commands import latest_ms  # noqa: PLC0415
+        from roadcast.sources.formats import FormatOptions, open_source  # noqa: PLC0415
+
+        options = FormatOptions(
+            **asdict(self) | {"timezone": self.timezone or settings.timezone},
+            zero_is_missing=zero_is_missing,
+            latest_ms=latest_ms(settings),
+        )
+        return open_source(file, options)
+
+
+def _with_file_options(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command that takes `options: FileOptions` an option for each of its fields."""
+    hints = get_type_hints(FileOptions, include_extras=True)
+    of_file = [
+        Parameter(f.name, Parameter.KEYWORD_ONLY, default=f.default, annotation=hints[f.name])
+        for f in fields(FileOptions)
+    ]
+    own = [parameter for parameter in signature(command).parameters.values() if parameter.name != "options"]
+
+    @wraps(command)
+    def run(**given: Any) -> None:
+        options = FileOptions(**{parameter.name: given.pop(parameter.name) for parameter in of_file})
+        command(**given, options=options)
+
+    run.__signature__ = Signature([*own, *of_file])  # pyright: ignore[reportAttributeAccessIssue] - typer reads it
+    run.__annotations__ = {parameter.name: parameter.annotation for parameter in (*own, *of_file)}
+    return run
 
 
 @app.command("import")
-def import_file(
-    file: FileArgument,
-    strict: StrictOption = False,
-    timezone: ZoneOption = None,
-    locations: LocationsOption = None,
-    distances: DistancesOption = None,
-    speed_unit: SpeedUnitOption = "mph",
-    density_unit: DensityUnitOption = "veh/mi",
-    occupancy_unit: OccupancyUnitOption = "fraction",
-    variable: VariableOption = "speed",
-) -> None:
+@_with_file_options
+def import_file(*, file: FileArgument, strict: StrictOption = False, options: FileOptions) -> None:
     """Load history and sensors from a file: npz, METR-LA/PEMS-BAY HDF5, PeMS station text, CSV (wide or long)."""
-    from roadcast.commands import import_history, latest_ms  # noqa: PLC0415
-    from roadcast.sources.formats import FormatOptions, open_source  # noqa: PLC0415
+    from roadcast.commands import import_history  # noqa: PLC0415
 
     settings = load_settings()
-    options = FormatOptions(
-        timezone or settings.timezone, locations, distances, speed_unit, density_unit, occupancy_unit, variable,
-        latest_ms=latest_ms(settings),
-    )  # fmt: skip
-    import_history(settings, open_source(file, options), strict=strict)
+    import_history(settings, options.open(file, settings), strict=strict)
 
 
 @app.command()
+@_with_file_options
 def replay(
+    *,
     file: FileArgument,
     speed: Annotated[float, typer.Option(help="Seconds of event time per second; 0: as fast as possible.")] = 60.0,
     url: Annotated[str | None, typer.Option(help="The system's address; by default the local one.")] = None,
     strict: StrictOption = False,
-    timezone: ZoneOption = None,
-    locations: LocationsOption = None,
-    distances: DistancesOption = None,
-    speed_unit: SpeedUnitOption = "mph",
-    density_unit: DensityUnitOption = "veh/mi",
-    occupancy_unit: OccupancyUnitOption = "fraction",
-    variable: VariableOption = "speed",
+    options: FileOptions,
 ) -> None:
     """Feed a file to the running system in event time."""
-    from roadcast.commands import latest_ms, replay_file  # noqa: PLC0415
-    from roadcast.sources.formats import FormatOptions, open_source  # noqa: PLC0415
+    from roadcast.commands import replay_file  # noqa: PLC0415
 
     settings = load_settings()
-    options = FormatOptions(
-        timezone or settings.timezone, locations, distances, speed_unit, density_unit, occupancy_unit, variable,
-        latest_ms=latest_ms(settings),
-    )  # fmt: skip
-    replay_file(settings, open_source(file, options), speed=speed, url=url, strict=strict)
+    replay_file(settings, options.open(file, settings), speed=speed, url=url, strict=strict)
+
+
+@app.command()
+@_with_file_options
+def backtest(
+    *,
+    file: FileArgument,
+    test_from: Annotated[
+        int | None, typer.Option(help="The first row (tick) of the test; by default of --split.")
+    ] = None,
+    split: Annotated[float, typer.Option(help="Share of the file that is learnt from.", min=0, max=1)] = 0.8,
+    protocol: Annotated[
+        Protocol, typer.Option(help="Errors up to each horizon together, or of each step.")
+    ] = Protocol.POOLED,
+    horizons: Annotated[str, typer.Option(help="Steps ahead, comma-separated.")] = "3,6,9,12",
+    mask_zeros: Annotated[bool, typer.Option(help="Read zeros as missing.")] = False,
+    models: Annotated[str | None, typer.Option(help="Forecasters, comma-separated; by default all.")] = None,
+    seed: Annotated[int, typer.Option(help="Seed of those that learn by chance.")] = 0,
+    json: Annotated[Path | None, typer.Option(help="File for the numbers.")] = None,
+    html: Annotated[Path | None, typer.Option(help="File for the report with pictures.")] = None,
+    options: FileOptions,
+) -> None:
+    """Judge the forecasters on the last part of a file, of which nothing is learnt."""
+    from roadcast.commands import BacktestWish, backtest_file  # noqa: PLC0415
+
+    settings = load_settings()
+    steps, names = _numbers("--horizons", horizons), models.split(",") if models else []
+    pooled = protocol is Protocol.POOLED
+    wish = BacktestWish(options.variable, test_from, split, steps, names, seed, pooled=pooled)
+    backtest_file(settings, options.open(file, settings, zero_is_missing=mask_zeros), wish, json=json, html=html)
+
+
+def _numbers(name: str, text: str) -> list[int]:
+    parts = [part.strip() for part in text.split(",")]
+    if not all(part.isascii() and part.isdigit() and int(part) for part in parts):
+        raise SourceError(f"{name} {text}: expected whole numbers from 1 on, such as 3,6,12")
+    return [int(part) for part in parts]
 
 
 @app.command()

@@ -4,22 +4,31 @@ import asyncio
 import time
 from collections.abc import Generator, Iterable, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass
 from datetime import date, timedelta
 from pathlib import Path
 
 import httpx
+import orjson
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.table import Table
 
 from roadcast.charts import draw_corridor
 from roadcast.domain.clock import wall_clock
+from roadcast.domain.reading import ReadingBatch
 from roadcast.domain.times import from_ms, rfc3339, to_ms
+from roadcast.domain.units import TOLERANCE_SHARE, Units
 from roadcast.embedded.postgres import find as find_embedded
 from roadcast.embedded.postgres import running as running_embedded
 from roadcast.errors import SourceError
 from roadcast.flow.corridor import simulate_days
 from roadcast.flow.road import demo_corridor
+from roadcast.forecasting.evaluation import Task, Tolerance, measures
+from roadcast.forecasting.forecaster import Forecaster
+from roadcast.forecasting.forecasters import every_forecaster
 from roadcast.pipeline import changes
+from roadcast.pipeline.backtesting import WINDOW, Outcome, Recording, backtest, recording, served
 from roadcast.pipeline.importing import (
     Imported,
     describe_network,
@@ -171,6 +180,113 @@ def _settle(client: httpx.Client, last_ms: int) -> bool:
                 return True
         time.sleep(SETTLE_PAUSE_S)
     return False
+
+
+@dataclass(frozen=True, slots=True)
+class BacktestWish:
+    """What of a file is forecast by whom, and how it is judged. steps: horizons in ticks; names: forecasters, or all."""
+
+    variable: str
+    test_from: int | None
+    split: float
+    steps: Sequence[int]
+    names: Sequence[str]
+    seed: int
+    pooled: bool
+
+    @property
+    def forecasters(self) -> list[Forecaster]:
+        """Those that are named, naive ones first."""
+        known = {forecaster.name: forecaster for forecaster in every_forecaster(self.seed)}
+        if unknown := [name for name in self.names if name not in known]:
+            raise SourceError(f"--models {unknown[0]}: expected {', '.join(known)}")
+        return [forecaster for name, forecaster in known.items() if not self.names or name in self.names]
+
+    def task(self, found: Recording) -> Task:
+        """What is forecast; which ticks may be learnt from."""
+        ticks, horizons = len(found.history), max(self.steps)
+        test_from = int(ticks * self.split) if self.test_from is None else self.test_from
+        if not 0 < test_from <= ticks - WINDOW - horizons:
+            raise SourceError(
+                f"the test begins at row {test_from} of {ticks}: expected one from 1 to {ticks - WINDOW - horizons}"
+            )
+        tolerance = Tolerance(Units.US.tolerance_mph if self.variable == "speed" else 1.0, TOLERANCE_SHARE)
+        return Task(found.history, found.graph, self.variable, horizons, test_from, tolerance)
+
+    def span(self, step: int) -> slice:
+        """The horizons whose errors are put together for a step."""
+        return slice(0, step) if self.pooled else slice(step - 1, step)
+
+
+def backtest_file(
+    settings: Settings, source: SourceFile, wish: BacktestWish, *, json: Path | None, html: Path | None
+) -> None:
+    """Judge forecasters on the last part of a file; print the table, and write it where that is asked."""
+    forecasters = wish.forecasters
+    with _progress() as bar:
+        reading = bar.add_task(f"reading {source.name}", total=source.rows)
+        batches: list[ReadingBatch] = []
+        for chunk in source.chunks():
+            batches.append(chunk.batch)
+            bar.advance(reading, chunk.rows)
+            _tell(map(line_of, chunk.rejections), strict=False)
+        found = recording(
+            batches, source.links,
+            interval_s=source.interval_s, timezone=settings.timezone, variable=wish.variable,
+        )  # fmt: skip
+        task = wish.task(found)
+        judging = bar.add_task("judging", total=len(forecasters))
+
+        def done(outcome: Outcome) -> None:
+            bar.update(judging, advance=1, description=f"judged {outcome.forecaster}")
+
+        outcomes = backtest(forecasters, task, done)
+    console.print(_backtest_table(source, wish, task, outcomes))
+    if json is not None:
+        rows = [_backtest_row(outcome, step, wish.span(step)) for outcome in outcomes for step in wish.steps]
+        json.write_bytes(orjson.dumps({"served": served(outcomes), "rows": rows}, option=orjson.OPT_INDENT_2))
+        console.print(str(json))
+    if html is not None:
+        raise NotImplementedError
+
+
+def _backtest_row(outcome: Outcome, step: int, span: slice) -> dict[str, object]:
+    return {
+        "forecaster": outcome.forecaster,
+        "horizon_steps": step,
+        **asdict(measures(outcome.tally, span)),
+        "train_cpu_s": round(outcome.train_cpu_s, 3),
+        "peak_mb": round(outcome.peak_mb, 1),
+    }
+
+
+def _backtest_table(source: SourceFile, wish: BacktestWish, task: Task, outcomes: Sequence[Outcome]) -> Table:
+    minutes = task.history.interval_ms // 60_000
+    how = "all steps up to" if wish.pooled else "at"
+    table = Table(title=f"{source.name}: {wish.variable}, {len(task.history) - task.test_from} ticks of test", caption=(
+        f"errors {how} each horizon; {served(outcomes)} would serve, by what came before the test"
+    ))  # fmt: skip
+    for name in ("forecaster", "ahead", "MAE", "RMSE", "MAPE", "bias", "80 %", "90 %", "Winkler", "ECE", "CPU-s", "MB"):
+        table.add_column(name, justify="left" if name == "forecaster" else "right")
+    for outcome in outcomes:
+        for step in wish.steps:
+            found, first = measures(outcome.tally, wish.span(step)), step == wish.steps[0]
+            table.add_row(
+                outcome.forecaster if first else "",
+                f"{step * minutes} min",
+                f"{found.mae:.3f}",
+                f"{found.rmse:.3f}",
+                f"{found.mape:.1%}",
+                f"{found.bias:+.2f}",
+                f"{found.coverage_80:.1%}",
+                f"{found.coverage_90:.1%}",
+                f"{found.winkler_80:.2f}/{found.winkler_90:.2f}",
+                f"{found.ece:.3f}",
+                f"{outcome.train_cpu_s:.1f}" if first else "",
+                f"{outcome.peak_mb:.0f}" if first else "",
+                end_section=step == wish.steps[-1],
+            )
+    return table
 
 
 def draw_day(folder: Path, day: str | None, seed: int) -> None:
