@@ -18,7 +18,9 @@ LEAST_DAYS = 2
 """With less history the net serves alone."""
 FITTED_SHARE = 0.8
 """The share of the history from which both learn when they are compared on the rest."""
-MAX_ISSUES = 100
+LEAST_ISSUES, MOST_ISSUES = 20, 100
+COMPARED = 50_000
+"""Sensors whose forecasts are compared, over all issues, where that leaves as many issues as are needed."""
 FOLLOWING = np.array([2 * min(probability, 1 - probability) for probability in PROBABILITIES], np.float32)
 """How far each quantile goes along when the median is drawn to the trees': they know nothing of the tails."""
 
@@ -48,7 +50,8 @@ class Blend:
         split = int(len(history) * FITTED_SHARE)
         net = self.net.fit(history.until(split), graph, target, horizons)
         trees = self.trees.fit(history.until(split), graph, target, horizons)
-        issues = np.unique(np.linspace(split, len(history) - horizons, MAX_ISSUES).astype(np.int64)).tolist()
+        most = np.clip(COMPARED // max(history.sensors, 1), LEAST_ISSUES, MOST_ISSUES)
+        issues = np.unique(np.linspace(split, len(history) - horizons, most).astype(np.int64)).tolist()
         states = [history.until(issue).last(STATE_TICKS) for issue in issues]
         truth = np.stack([history.of(target)[issue : issue + horizons].T for issue in issues])
         return least_squares_weights(_medians(net, states), _medians(trees, states), truth)
