@@ -47,6 +47,8 @@ from roadcast.store import connect, database_address, embedded_address, prepare
 SETTLE_S = 60.0
 """How long a replay waits at its end for the last forecast."""
 SETTLE_PAUSE_S = 0.2
+TABLE_WIDTH = 116
+"""A backtest's table needs so many characters, whatever the terminal says."""
 
 console = Console(soft_wrap=True)
 errors = Console(stderr=True)
@@ -184,7 +186,7 @@ def _settle(client: httpx.Client, last_ms: int) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class BacktestWish:
-    """What of a file is forecast by whom, and how it is judged. steps: horizons in ticks; names: forecasters, or all."""
+    """What of a file is forecast by whom, and how it is judged. steps: horizons in ticks; names: none means all."""
 
     variable: str
     test_from: int | None
@@ -241,7 +243,7 @@ def backtest_file(
             bar.update(judging, advance=1, description=f"judged {outcome.forecaster}")
 
         outcomes = backtest(forecasters, task, done)
-    console.print(_backtest_table(source, wish, task, outcomes))
+    Console(width=max(console.width, TABLE_WIDTH)).print(_backtest_table(source, wish, task, outcomes))
     if json is not None:
         rows = [_backtest_row(outcome, step, wish.span(step)) for outcome in outcomes for step in wish.steps]
         json.write_bytes(orjson.dumps({"served": served(outcomes), "rows": rows}, option=orjson.OPT_INDENT_2))
