@@ -144,16 +144,17 @@ class FileOptions:
     occupancy_unit: Annotated[str, typer.Option(help="Unit of occupancies in a CSV: fraction or percent.")] = "fraction"
     variable: Annotated[str, typer.Option(help="What a wide CSV holds, and what is forecast.")] = "speed"
 
+    def zone(self, settings: Settings) -> str:
+        """The zone of the file's naive stamps, and of the roads that it tells of."""
+        return self.timezone or settings.timezone
+
     def open(self, file: Path, settings: Settings, *, zero_is_missing: bool | None = None) -> "SourceFile":
         """The file as a source."""
         from roadcast.commands import latest_ms  # noqa: PLC0415
         from roadcast.sources.formats import FormatOptions, open_source  # noqa: PLC0415
 
-        options = FormatOptions(
-            **asdict(self) | {"timezone": self.timezone or settings.timezone},
-            zero_is_missing=zero_is_missing,
-            latest_ms=latest_ms(settings),
-        )
+        given: dict[str, Any] = {**asdict(self), "timezone": self.zone(settings)}
+        options = FormatOptions(**given, zero_is_missing=zero_is_missing, latest_ms=latest_ms(settings))
         return open_source(file, options)
 
 
@@ -229,8 +230,8 @@ def backtest(
     settings = load_settings()
     steps, names = _numbers("--horizons", horizons), models.split(",") if models else []
     pooled = protocol is Protocol.POOLED
-    wish = BacktestWish(options.variable, test_from, split, steps, names, seed, pooled=pooled)
-    backtest_file(settings, options.open(file, settings, zero_is_missing=mask_zeros), wish, json=json, html=html)
+    wish = BacktestWish(options.zone(settings), options.variable, test_from, split, steps, names, seed, pooled=pooled)
+    backtest_file(options.open(file, settings, zero_is_missing=mask_zeros), wish, json=json, html=html)
 
 
 def _numbers(name: str, text: str) -> list[int]:

@@ -188,6 +188,7 @@ def _settle(client: httpx.Client, last_ms: int) -> bool:
 class BacktestWish:
     """What of a file is forecast by whom, and how it is judged. steps: horizons in ticks; names: none means all."""
 
+    timezone: str
     variable: str
     test_from: int | None
     split: float
@@ -220,9 +221,7 @@ class BacktestWish:
         return slice(0, step) if self.pooled else slice(step - 1, step)
 
 
-def backtest_file(
-    settings: Settings, source: SourceFile, wish: BacktestWish, *, json: Path | None, html: Path | None
-) -> None:
+def backtest_file(source: SourceFile, wish: BacktestWish, *, json: Path | None, html: Path | None) -> None:
     """Judge forecasters on the last part of a file; print the table, and write it where that is asked."""
     forecasters = wish.forecasters
     with _progress() as bar:
@@ -233,9 +232,8 @@ def backtest_file(
             bar.advance(reading, chunk.rows)
             _tell(map(line_of, chunk.rejections), strict=False)
         found = recording(
-            batches, source.links,
-            interval_s=source.interval_s, timezone=settings.timezone, variable=wish.variable,
-        )  # fmt: skip
+            batches, source.links, interval_s=source.interval_s, timezone=wish.timezone, variable=wish.variable
+        )
         task = wish.task(found)
         judging = bar.add_task("judging", total=len(forecasters))
 

@@ -51,7 +51,8 @@ def stratify(median: NDArray[np.float32], reference: NDArray[np.float32], age_ti
     """Strata of medians [S, H] with references [S] and ages [S]. Without a reference it counts as congested."""
     ratio = median / np.where(reference > 0, reference, np.nan)[:, None]
     level = np.digitize(np.nan_to_num(ratio), CONGESTION_CUTS)
-    horizon = np.broadcast_to(np.arange(median.shape[1]), level.shape)
+    horizons: int = median.shape[1]
+    horizon = np.broadcast_to(np.arange(horizons), level.shape)
     return Strata(horizon, np.broadcast_to(np.digitize(age_ticks, AGE_CUTS)[:, None], level.shape), level)
 
 

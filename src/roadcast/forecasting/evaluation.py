@@ -8,8 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from roadcast.forecasting.calibration import Calibration, Strata, stratify
-from roadcast.forecasting.error_history import MEDIAN, PROBABILITIES
-from roadcast.forecasting.forecaster import Fitted, Forecast, Forecaster
+from roadcast.forecasting.error_history import MEDIAN, PROBABILITIES, ErrorHistory
+from roadcast.forecasting.error_history import Strata as ErrorStrata
+from roadcast.forecasting.error_history import stratify as stratify_errors
+from roadcast.forecasting.forecaster import Fitted, Forecaster
 from roadcast.forecasting.graph import Graph
 from roadcast.forecasting.history import STATE_TICKS, History, last_observed
 from roadcast.forecasting.metrics import MAPE_FLOOR_MPH
@@ -18,10 +20,6 @@ REHEARSED_SHARE = 0.2
 """The last share of what may be learnt from, on which calibration begins and the forecaster to serve is chosen."""
 REFERENCE_PERCENTILE = 85
 TENTHS = 10
-LAPLACE = np.array([np.sign(p - 0.5) * -np.log(2 * min(p, 1 - p)) for p in PROBABILITIES])
-"""Quantiles of a Laplace distribution with mean absolute deviation 1, for forecasters that have none of their own."""
-FIRST_ERROR = 5.0
-"""The mean absolute error, in the target's unit, that such a forecaster is thought to make before it has made any."""
 
 
 class Tolerance(NamedTuple):
@@ -60,19 +58,27 @@ class Issued(NamedTuple):
     truth: NDArray[np.float32]
 
 
+class _Pending(NamedTuple):
+    """An issue whose targets are still to come, and what it was made of."""
+
+    issued: Issued
+    strata: Strata
+    median: NDArray[np.float32]
+    wide: ErrorStrata
+
+
 @dataclass(slots=True)
 class Judge:
-    """Gives a forecaster's forecasts quantiles and confidence, and learns from what became of earlier ones."""
+    """Gives a forecaster's forecasts quantiles and confidence, and learns from what became of earlier ones.
+
+    A forecaster that has no quantiles of its own is given those of its past errors.
+    """
 
     task: Task
     reference: NDArray[np.float32]
     calibration: Calibration
-    _error: NDArray[np.float64] = field(init=False)
-    _pending: list[tuple[int, Forecast, NDArray[np.float32], NDArray[np.float32], Strata]] = field(init=False)
-
-    def __post_init__(self) -> None:
-        self._error = np.full(self.task.horizons, FIRST_ERROR)
-        self._pending = []
+    errors: ErrorHistory
+    _pending: list[_Pending] = field(default_factory=list[_Pending])
 
     def issue(self, fitted: Fitted, known: int) -> Issued:
         """The issue after `known` ticks."""
@@ -80,31 +86,29 @@ class Judge:
         state = self.task.history.until(known).last(STATE_TICKS)
         forecast = fitted.forecast(state)
         _, age = last_observed(state.of(self.task.target))
+        wide = stratify_errors(forecast.median, self.reference, age)
+        raw = forecast.quantiles
+        if raw is None:
+            errors = self.errors.distribution(0).quantiles(wide)
+            raw = np.maximum(forecast.median[..., None] + errors, 0)
         strata = stratify(forecast.median, self.reference, age)
-        quantiles = self.calibration.quantiles(self._raw(forecast), strata)
+        quantiles = self.calibration.quantiles(raw, strata)
         tolerance = self.task.tolerance.of(quantiles[..., MEDIAN])
         confidence = self.calibration.confidence(quantiles, tolerance)
-        self._pending.append((known, forecast, quantiles, tolerance, strata))
-        return Issued(known, quantiles, confidence, tolerance, self._truth(known))
-
-    def _raw(self, forecast: Forecast) -> NDArray[np.float32]:
-        if forecast.quantiles is not None:
-            return forecast.quantiles
-        spread = self._error[:, None] * LAPLACE
-        return np.maximum(forecast.median[..., None] + spread, 0).astype(np.float32)
+        issued = Issued(known, quantiles, confidence, tolerance, self._truth(known))
+        self._pending.append(_Pending(issued, strata, forecast.median, wide))
+        return issued
 
     def _learn(self, known: int) -> None:
         """Take in the tick that has become known since the last issue, for every earlier issue that spoke of it."""
         self.calibration.fade()
-        observed = self.task.history.of(self.task.target)
-        for at, forecast, quantiles, tolerance, strata in self._pending:
-            horizon = known - at - 1
-            truth = observed[known - 1]
-            self.calibration.learn(quantiles[:, horizon], tolerance[:, horizon], strata.at_horizon(horizon), truth)
-            errors = np.abs(truth - forecast.median[:, horizon])
-            if not np.isnan(errors).all():
-                self._error[horizon] += 0.01 * (np.nanmean(errors) - self._error[horizon])
-        self._pending = [pending for pending in self._pending if known - pending[0] < self.task.horizons]
+        truth = self.task.history.of(self.task.target)[known - 1]
+        for issued, strata, median, wide in self._pending:
+            at = known - issued.known - 1
+            self.calibration.learn(issued.quantiles[:, at], issued.tolerance[:, at], strata.at_horizon(at), truth)
+            self.errors.observe(np.array(0), truth - median[:, at], wide.at_horizon(at))
+        oldest = known - self.task.horizons
+        self._pending = [pending for pending in self._pending if pending.issued.known > oldest]
 
     def _truth(self, known: int) -> NDArray[np.float32]:
         """What came true [S, H]; NaN past the end."""
@@ -123,27 +127,39 @@ def reference_of(task: Task, ticks: int) -> NDArray[np.float32]:
     return reference
 
 
-def rehearse(forecaster: Forecaster, task: Task) -> tuple[Calibration, float]:
-    """What is learnt of a forecaster before the test: its calibration, and its root mean square error.
+@dataclass(frozen=True, slots=True)
+class Rehearsal:
+    """What was learnt of a forecaster before the test. rmse: by which the one to serve is chosen."""
+
+    calibration: Calibration
+    errors: ErrorHistory
+    rmse: float
+
+
+def rehearse(forecaster: Forecaster, task: Task) -> Rehearsal:
+    """What a forecaster's errors are, as far as they can be known before the test.
 
     It is fitted on the first part of what may be learnt from, and forecasts the rest; NaN where that is nothing.
     """
     split = int(task.test_from * (1 - REHEARSED_SHARE))
     fitted = forecaster.fit(task.history.until(split), task.graph, task.target, task.horizons)
     learnt = Task(task.history.until(task.test_from), task.graph, task.target, task.horizons, split, task.tolerance)
-    judge = Judge(learnt, reference_of(task, split), Calibration.empty(task.horizons))
+    judge = Judge(
+        learnt, reference_of(task, split), Calibration.empty(task.horizons), ErrorHistory.empty(1, task.horizons)
+    )
     squares, count = 0.0, 0
     for known in range(split, task.test_from):
         issued = judge.issue(fitted, known)
         errors = issued.truth - issued.quantiles[..., MEDIAN]
         squares += float(np.nansum(errors**2, dtype=np.float64))
         count += int((~np.isnan(errors)).sum())
-    return judge.calibration, float(np.sqrt(squares / count)) if count else float("nan")
+    rmse = float(np.sqrt(squares / count)) if count else float("nan")
+    return Rehearsal(judge.calibration, judge.errors, rmse)
 
 
-def issues(fitted: Fitted, task: Task, calibration: Calibration, ticks: Sequence[int]) -> Iterator[Issued]:
+def issues(fitted: Fitted, task: Task, learnt: Rehearsal, ticks: Sequence[int]) -> Iterator[Issued]:
     """Every issue of the test at successive `ticks`, each known when it was made by what was true before."""
-    judge = Judge(task, reference_of(task, task.test_from), calibration)
+    judge = Judge(task, reference_of(task, task.test_from), learnt.calibration, learnt.errors)
     for known in ticks:
         yield judge.issue(fitted, known)
 
@@ -235,6 +251,14 @@ def measures(tally: Tally, horizons: slice) -> Measures:
         winkler = tally.winkler[horizons].sum(axis=0) / count
         _, said, hits = tally.reliability[horizons].sum(axis=0).T
         return Measures(
-            int(count), float(absolute / count), float(np.sqrt(square / count)), float(relative / relative_n),
-            float(error / count), *inside.tolist(), *winkler.tolist(), float(np.abs(said - hits).sum() / count),
-        )  # fmt: skip
+            count=int(count),
+            mae=float(absolute / count),
+            rmse=float(np.sqrt(square / count)),
+            mape=float(relative / relative_n),
+            bias=float(error / count),
+            coverage_80=float(inside[0]),
+            coverage_90=float(inside[1]),
+            winkler_80=float(winkler[0]),
+            winkler_90=float(winkler[1]),
+            ece=float(np.abs(said - hits).sum() / count),
+        )

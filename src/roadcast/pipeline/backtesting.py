@@ -94,15 +94,15 @@ def backtest(
 
 def judge(forecaster: Forecaster, task: Task) -> Outcome:
     """Rehearse, learn from all that may be learnt from, and forecast the rest."""
-    calibration, rehearsed = rehearse(forecaster, task)
+    rehearsal = rehearse(forecaster, task)
     began = time.process_time()
     fitted = forecaster.fit(task.history.until(task.test_from), task.graph, task.target, task.horizons)
     cpu_s = time.process_time() - began
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1 << 20 if sys.platform == "darwin" else 1 << 10)
     tally = Tally(task.horizons, task.history.sensors)
-    for issued in issues(fitted, task, calibration, issue_ticks(task)):
+    for issued in issues(fitted, task, rehearsal, issue_ticks(task)):
         tally.add(issued)
-    return Outcome(forecaster.name, rehearsed, tally, cpu_s, peak)
+    return Outcome(forecaster.name, rehearsal.rmse, tally, cpu_s, peak)
 
 
 def issue_ticks(task: Task) -> range:
