@@ -7,17 +7,13 @@ changes. Confidence is read from the shifted quantiles, and made honest by what 
 """
 
 from dataclasses import dataclass
-from typing import NamedTuple, Self
+from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
 
-from roadcast.forecasting.error_history import MEDIAN, PROBABILITIES
+from roadcast.forecasting.error_history import AGE_CUTS, CONGESTION_CUTS, MEDIAN, PROBABILITIES, Strata
 
-CONGESTION_CUTS = (0.50, 0.75, 0.90)
-"""Ratios of forecast to reference between strata."""
-AGE_CUTS = (1, 4)
-"""Ages in ticks of the last reading at which a stratum begins: fresh, up to three ticks, older."""
 STEP = 0.03
 """How far an offset moves, in widths, when all of many targets lay on one side."""
 MANY = 50.0
@@ -33,27 +29,6 @@ FADING = 0.9995
 
 _INNER, _OUTER = 1, -2
 """The quantiles between which the 80 % width lies."""
-
-
-class Strata(NamedTuple):
-    """Where forecasts [S, H] belong: their horizon, age of the last reading and level of congestion."""
-
-    horizon: NDArray[np.int64]
-    age: NDArray[np.int64]
-    level: NDArray[np.int64]
-
-    def at_horizon(self, index: int) -> "Strata":
-        """Those of one horizon [S]."""
-        return Strata(*(part[:, index] for part in self))
-
-
-def stratify(median: NDArray[np.float32], reference: NDArray[np.float32], age_ticks: NDArray[np.int64]) -> Strata:
-    """Strata of medians [S, H] with references [S] and ages [S]. Without a reference it counts as congested."""
-    ratio = median / np.where(reference > 0, reference, np.nan)[:, None]
-    level = np.digitize(np.nan_to_num(ratio), CONGESTION_CUTS)
-    horizons: int = median.shape[1]
-    horizon = np.broadcast_to(np.arange(horizons), level.shape)
-    return Strata(horizon, np.broadcast_to(np.digitize(age_ticks, AGE_CUTS)[:, None], level.shape), level)
 
 
 @dataclass(slots=True)

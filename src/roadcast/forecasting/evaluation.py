@@ -7,10 +7,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from roadcast.forecasting.calibration import Calibration, Strata, stratify
-from roadcast.forecasting.error_history import MEDIAN, PROBABILITIES, ErrorHistory
-from roadcast.forecasting.error_history import Strata as ErrorStrata
-from roadcast.forecasting.error_history import stratify as stratify_errors
+from roadcast.forecasting.calibration import Calibration
+from roadcast.forecasting.error_history import MEDIAN, PROBABILITIES, ErrorHistory, Strata, stratify
 from roadcast.forecasting.forecaster import Fitted, Forecaster
 from roadcast.forecasting.graph import Graph
 from roadcast.forecasting.history import STATE_TICKS, History, last_observed
@@ -64,7 +62,6 @@ class _Pending(NamedTuple):
     issued: Issued
     strata: Strata
     median: NDArray[np.float32]
-    wide: ErrorStrata
 
 
 @dataclass(slots=True)
@@ -86,27 +83,25 @@ class Judge:
         state = self.task.history.until(known).last(STATE_TICKS)
         forecast = fitted.forecast(state)
         _, age = last_observed(state.of(self.task.target))
-        wide = stratify_errors(forecast.median, self.reference, age)
+        strata = stratify(forecast.median, self.reference, age)
         raw = forecast.quantiles
         if raw is None:
-            errors = self.errors.distribution(0).quantiles(wide)
-            raw = np.maximum(forecast.median[..., None] + errors, 0)
-        strata = stratify(forecast.median, self.reference, age)
+            raw = np.maximum(forecast.median[..., None] + self.errors.distribution(0).quantiles(strata), 0)
         quantiles = self.calibration.quantiles(raw, strata)
         tolerance = self.task.tolerance.of(quantiles[..., MEDIAN])
         confidence = self.calibration.confidence(quantiles, tolerance)
         issued = Issued(known, quantiles, confidence, tolerance, self._truth(known))
-        self._pending.append(_Pending(issued, strata, forecast.median, wide))
+        self._pending.append(_Pending(issued, strata, forecast.median))
         return issued
 
     def _learn(self, known: int) -> None:
         """Take in the tick that has become known since the last issue, for every earlier issue that spoke of it."""
         self.calibration.fade()
         truth = self.task.history.of(self.task.target)[known - 1]
-        for issued, strata, median, wide in self._pending:
+        for issued, strata, median in self._pending:
             at = known - issued.known - 1
             self.calibration.learn(issued.quantiles[:, at], issued.tolerance[:, at], strata.at_horizon(at), truth)
-            self.errors.observe(np.array(0), truth - median[:, at], wide.at_horizon(at))
+            self.errors.observe(np.array(0), truth - median[:, at], strata.at_horizon(at))
         oldest = known - self.task.horizons
         self._pending = [pending for pending in self._pending if pending.issued.known > oldest]
 
