@@ -25,8 +25,7 @@ from roadcast.domain.times import to_ms
 from roadcast.forecasting.autoregression import GraphAutoregression
 from roadcast.forecasting.blend import Blend
 from roadcast.forecasting.boosting import GradientBoosting
-from roadcast.forecasting.error_history import PROBABILITIES
-from roadcast.forecasting.forecaster import Forecast, Forecaster
+from roadcast.forecasting.forecaster import PROBABILITIES, Forecast, Forecaster
 from roadcast.forecasting.graph import Graph
 from roadcast.forecasting.graph_mlp import GraphMlp
 from roadcast.forecasting.history import SPEED, History

@@ -14,8 +14,7 @@ from roadcast.domain.times import to_ms
 from roadcast.forecasting.blend import Blend
 from roadcast.forecasting.boosting import GradientBoosting
 from roadcast.forecasting.engine import LADDER
-from roadcast.forecasting.error_history import MEDIAN, PROBABILITIES
-from roadcast.forecasting.forecaster import Forecast, Forecaster
+from roadcast.forecasting.forecaster import MEDIAN, PROBABILITIES, Forecast, Forecaster
 from roadcast.forecasting.graph import Graph
 from roadcast.forecasting.graph_mlp import GraphMlp
 from roadcast.forecasting.history import STATE_TICKS, History

@@ -5,7 +5,7 @@ import pytest
 
 from roadcast.forecasting.blend import LEAST_DAYS, Blend, least_squares_weights
 from roadcast.forecasting.boosting import GradientBoosting
-from roadcast.forecasting.error_history import MEDIAN
+from roadcast.forecasting.forecaster import MEDIAN
 from roadcast.forecasting.graph import Graph
 from roadcast.forecasting.graph_mlp import GraphMlp
 from roadcast.forecasting.history import History

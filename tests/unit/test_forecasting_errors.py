@@ -5,7 +5,8 @@ from math import erf, sqrt
 import numpy as np
 import pytest
 
-from roadcast.forecasting.error_history import BINS, MEDIAN, PROBABILITIES, ErrorHistory, stratify
+from roadcast.forecasting.error_history import BINS, ErrorHistory, stratify
+from roadcast.forecasting.forecaster import MEDIAN, PROBABILITIES
 
 SENSORS, HORIZONS = 2_000, 2
 REFERENCE = np.full(SENSORS, 60, np.float32)

@@ -9,8 +9,7 @@ from roadcast.forecasting.autoregression import GraphAutoregression
 from roadcast.forecasting.blend import Blend
 from roadcast.forecasting.boosting import GradientBoosting
 from roadcast.forecasting.deviations import fill, fit_decay
-from roadcast.forecasting.error_history import MEDIAN
-from roadcast.forecasting.forecaster import Forecaster
+from roadcast.forecasting.forecaster import MEDIAN, Forecaster
 from roadcast.forecasting.graph import LEAST_CORRELATION, LINKS, Graph, learn_links
 from roadcast.forecasting.graph_mlp import GraphMlp
 from roadcast.forecasting.history import STATE_TICKS, History

@@ -7,8 +7,7 @@ from numpy.typing import NDArray
 
 from roadcast.domain.times import DAY_MS
 from roadcast.forecasting.boosting import FittedBoosting, GradientBoosting
-from roadcast.forecasting.error_history import MEDIAN, PROBABILITIES
-from roadcast.forecasting.forecaster import Fitted, Forecast
+from roadcast.forecasting.forecaster import MEDIAN, PROBABILITIES, Fitted, Forecast
 from roadcast.forecasting.graph import Graph
 from roadcast.forecasting.graph_mlp import FittedMlp, GraphMlp
 from roadcast.forecasting.history import STATE_TICKS, History

@@ -12,7 +12,8 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
-from roadcast.forecasting.error_history import AGE_CUTS, CONGESTION_CUTS, MEDIAN, PROBABILITIES, Strata
+from roadcast.forecasting.error_history import AGE_CUTS, CONGESTION_CUTS, Strata
+from roadcast.forecasting.forecaster import MEDIAN, PROBABILITIES
 
 STEP = 0.03
 """How far an offset moves, in widths, when all of many targets lay on one side."""
@@ -49,24 +50,27 @@ class Calibration:
         shifted = raw + self.offsets[tuple(strata)] * width(raw)[..., None]
         return np.maximum(in_order(shifted), 0).astype(np.float32)
 
-    def confidence(self, quantiles: NDArray[np.float32], tolerance: NDArray[np.float32]) -> NDArray[np.float32]:
-        """The probability [S, H] that the target lies within the tolerance [S, H] of the median."""
-        return self._honest(probability_within(quantiles, tolerance))
+    def confidence(
+        self, quantiles: NDArray[np.float32], point: NDArray[np.float32], tolerance: NDArray[np.float32]
+    ) -> NDArray[np.float32]:
+        """The probability [S, H] that the target lies within the tolerance [S, H] of the point forecast [S, H]."""
+        return self._honest(probability_within(quantiles, point, tolerance))
 
     def learn(
         self,
         quantiles: NDArray[np.float32],
+        point: NDArray[np.float32],
         tolerance: NDArray[np.float32],
         strata: Strata,
         observed: NDArray[np.float32],
     ) -> None:
-        """What came of forecasts at one horizon: quantiles [S, Q] as issued, their strata [S], and the truth [S]."""
+        """What came of forecasts at one horizon: quantiles [S, Q] and point [S] as issued, and the truth [S]."""
         known = ~np.isnan(observed) & ~np.isnan(quantiles[:, MEDIAN])
         if not known.any():
             return
         issued, truth = quantiles[known], observed[known]
         self._track(issued, truth, Strata(*(part[known] for part in strata)))
-        self._count(issued, tolerance[known], truth)
+        self._count(issued, point[known], tolerance[known], truth)
 
     def fade(self) -> None:
         """A tick has passed: earlier hits count a little less."""
@@ -82,9 +86,15 @@ class Calibration:
         step = STEP * np.minimum(counts / MANY, 1)[:, None]
         self.offsets.reshape(-1, len(PROBABILITIES))[cells] += step * (np.array(PROBABILITIES) - share)
 
-    def _count(self, issued: NDArray[np.float32], tolerance: NDArray[np.float32], truth: NDArray[np.float32]) -> None:
-        said = probability_within(issued[:, None], tolerance[:, None])[:, 0]
-        hit = np.abs(truth - issued[:, MEDIAN]) <= tolerance
+    def _count(
+        self,
+        issued: NDArray[np.float32],
+        point: NDArray[np.float32],
+        tolerance: NDArray[np.float32],
+        truth: NDArray[np.float32],
+    ) -> None:
+        said = probability_within(issued, point, tolerance)
+        hit = np.abs(truth - point) <= tolerance
         which = np.clip((said * BINS).astype(np.int64), 0, BINS - 1)
         self.kept += np.stack([np.bincount(which, weights, BINS) for weights in (np.ones_like(said), said, hit)])
 
@@ -108,10 +118,11 @@ def in_order(quantiles: NDArray[np.floating]) -> NDArray[np.floating]:
     return np.concatenate([below, above[..., 1:]], axis=-1)
 
 
-def probability_within(quantiles: NDArray[np.float32], tolerance: NDArray[np.float32]) -> NDArray[np.float32]:
-    """The probability [...] that the target lies within `tolerance` [...] of the median of quantiles [..., Q]."""
-    middle = quantiles[..., MEDIAN]
-    return probability_below(quantiles, middle + tolerance) - probability_below(quantiles, middle - tolerance)
+def probability_within(
+    quantiles: NDArray[np.float32], point: NDArray[np.float32], tolerance: NDArray[np.float32]
+) -> NDArray[np.float32]:
+    """The probability [...] that the target of quantiles [..., Q] lies within `tolerance` of `point` [...]."""
+    return probability_below(quantiles, point + tolerance) - probability_below(quantiles, point - tolerance)
 
 
 def probability_below(quantiles: NDArray[np.float32], value: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 from roadcast.domain.times import DAY_MS, from_ms
 from roadcast.forecasting.autoregression import GraphAutoregression
 from roadcast.forecasting.backtest import backtest, medians
-from roadcast.forecasting.error_history import MEDIAN, ErrorHistory, Strata, stratify
-from roadcast.forecasting.forecaster import Fitted, Forecaster
+from roadcast.forecasting.error_history import ErrorHistory, Strata, stratify
+from roadcast.forecasting.forecaster import MEDIAN, Fitted, Forecaster
 from roadcast.forecasting.graph import Graph
 from roadcast.forecasting.history import SPEED, STATE_TICKS, VOLUME, History, last_observed
 from roadcast.forecasting.last_value import LastValue

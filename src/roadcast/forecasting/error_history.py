@@ -11,9 +11,8 @@ from typing import NamedTuple, Self
 import numpy as np
 from numpy.typing import NDArray
 
-PROBABILITIES = (0.05, 0.10, 0.25, 0.50, 0.75, 0.90, 0.95)
-"""Of the quantiles that are served."""
-MEDIAN = PROBABILITIES.index(0.50)
+from roadcast.forecasting.forecaster import PROBABILITIES
+
 CONGESTION_CUTS = (0.35, 0.50, 0.65, 0.80, 0.88, 0.94, 1.00)
 """Ratios of forecast to reference speed between levels of congestion."""
 AGE_CUTS = (1, 4)

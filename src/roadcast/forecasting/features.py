@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from roadcast.domain.times import DAY_MS
 from roadcast.forecasting.calendar import DAY_TYPES, Calendar
 from roadcast.forecasting.deviations import fill
-from roadcast.forecasting.error_history import MEDIAN, PROBABILITIES
+from roadcast.forecasting.forecaster import MEDIAN, PROBABILITIES
 from roadcast.forecasting.graph import KINDS, Graph, Neighbourhood, learn_links
 from roadcast.forecasting.history import STATE_TICKS, History
 from roadcast.forecasting.last_value import repeated

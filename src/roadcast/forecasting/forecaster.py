@@ -10,17 +10,33 @@ from roadcast.forecasting.graph import Graph
 from roadcast.forecasting.history import History
 from roadcast.forecasting.parts import Parts
 
+NAIVE = ("last_value", "profile")
+"""The names of those that every other must beat."""
+
+PROBABILITIES = (0.05, 0.10, 0.25, 0.50, 0.75, 0.90, 0.95)
+"""Of the quantiles that are served."""
+MEDIAN = PROBABILITIES.index(0.50)
+TRIMEAN = np.array([0, 0, 1, 2, 1, 0, 0], np.float32) / 4
+
 
 @dataclass(frozen=True, slots=True)
 class Forecast:
     """What is expected of every sensor at every horizon, in the target's unit.
 
     median: [S, H] float32, at least 0, NaN only where nothing at all is known of a sensor; quantiles: [S, H, Q] where
-    a forecaster has its own, at the probabilities of `error_history.PROBABILITIES`.
+    a forecaster has its own, at the probabilities of `PROBABILITIES`.
     """
 
     median: NDArray[np.float32]
     quantiles: NDArray[np.float32] | None = None
+
+    @property
+    def point(self) -> NDArray[np.float32]:
+        """One value [S, H]: the median, or of quantiles Tukey's trimean.
+
+        (p25 + 2 p50 + p75) / 4 errs less by square than the median does, and hardly more by absolute value.
+        """
+        return self.median if self.quantiles is None else (self.quantiles @ TRIMEAN).astype(np.float32)
 
 
 class Fitted(Protocol):

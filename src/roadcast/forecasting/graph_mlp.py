@@ -5,10 +5,9 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from roadcast.forecasting.error_history import MEDIAN, PROBABILITIES
 from roadcast.forecasting.examples import Examples, sample
 from roadcast.forecasting.features import View, learn_view
-from roadcast.forecasting.forecaster import Forecast
+from roadcast.forecasting.forecaster import MEDIAN, PROBABILITIES, Forecast
 from roadcast.forecasting.graph import Graph
 from roadcast.forecasting.history import History
 from roadcast.forecasting.parts import Parts, from_parts, to_parts
