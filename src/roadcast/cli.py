@@ -228,7 +228,7 @@ def backtest(
     from roadcast.commands import BacktestWish, backtest_file  # noqa: PLC0415
 
     settings = load_settings()
-    steps, names = _numbers("--horizons", horizons), models.split(",") if models else []
+    steps, names = _numbers("--horizons", horizons), [name.strip() for name in models.split(",")] if models else []
     pooled = protocol is Protocol.POOLED
     wish = BacktestWish(options.zone(settings), options.variable, test_from, split, steps, names, seed, pooled=pooled)
     backtest_file(options.open(file, settings, zero_is_missing=mask_zeros), wish, json=json, html=html)

@@ -24,11 +24,11 @@ from roadcast.embedded.postgres import running as running_embedded
 from roadcast.errors import SourceError
 from roadcast.flow.corridor import simulate_days
 from roadcast.flow.road import demo_corridor
-from roadcast.forecasting.evaluation import Task, Tolerance, measures
+from roadcast.forecasting.evaluation import Outcome, Task, Tolerance
 from roadcast.forecasting.forecaster import Forecaster
 from roadcast.forecasting.forecasters import every_forecaster
 from roadcast.pipeline import changes
-from roadcast.pipeline.backtesting import WINDOW, Outcome, Recording, backtest, recording, served
+from roadcast.pipeline.backtesting import WINDOW, Recording, backtest, recording, served
 from roadcast.pipeline.importing import (
     Imported,
     describe_network,
@@ -38,6 +38,8 @@ from roadcast.pipeline.importing import (
 from roadcast.pipeline.importing import (
     import_history as store_history,
 )
+from roadcast.report.findings import AFTER, BEFORE, HEADINGS, Findings, cells
+from roadcast.report.page import page
 from roadcast.settings import Settings
 from roadcast.sources.formats import Chunk, SourceFile, ticks
 from roadcast.sources.replay import TIMEOUT_S, Answer, replay
@@ -209,21 +211,22 @@ class BacktestWish:
         """What is forecast; which ticks may be learnt from."""
         ticks, horizons = len(found.history), max(self.steps)
         test_from = int(ticks * self.split) if self.test_from is None else self.test_from
-        if not 0 < test_from <= ticks - WINDOW - horizons:
+        latest = ticks - WINDOW - horizons
+        if latest < 1:
             raise SourceError(
-                f"the test begins at row {test_from} of {ticks}: expected one from 1 to {ticks - WINDOW - horizons}"
+                f"{ticks} ticks: expected at least {ticks + 1 - latest}, of which 1 is learnt from, and {WINDOW} of "
+                f"input and {horizons} ahead are the test"
             )
+        if not 0 < test_from <= latest:
+            raise SourceError(f"the test begins at row {test_from} of {ticks}: expected one from 1 to {latest}")
         tolerance = Tolerance(Units.US.tolerance_mph if self.variable == "speed" else 1.0, TOLERANCE_SHARE)
         return Task(found.history, found.graph, self.variable, horizons, test_from, tolerance)
-
-    def span(self, step: int) -> slice:
-        """The horizons whose errors are put together for a step."""
-        return slice(0, step) if self.pooled else slice(step - 1, step)
 
 
 def backtest_file(source: SourceFile, wish: BacktestWish, *, json: Path | None, html: Path | None) -> None:
     """Judge forecasters on the last part of a file; print the table, and write it where that is asked."""
     forecasters = wish.forecasters
+    _expect_folders(json, html)
     with _progress() as bar:
         reading = bar.add_task(f"reading {source.name}", total=source.rows)
         batches: list[ReadingBatch] = []
@@ -241,50 +244,48 @@ def backtest_file(source: SourceFile, wish: BacktestWish, *, json: Path | None, 
             bar.update(judging, advance=1, description=f"judged {outcome.forecaster}")
 
         outcomes = backtest(forecasters, task, done)
-    Console(width=max(console.width, TABLE_WIDTH)).print(_backtest_table(source, wish, task, outcomes))
+    findings = Findings(source.name, task, found.codes, wish.steps, wish.pooled, outcomes, served(outcomes))
+    Console(width=max(console.width, TABLE_WIDTH)).print(_backtest_table(findings))
     if json is not None:
-        rows = [_backtest_row(outcome, step, wish.span(step)) for outcome in outcomes for step in wish.steps]
-        json.write_bytes(orjson.dumps({"served": served(outcomes), "rows": rows}, option=orjson.OPT_INDENT_2))
+        rows = [_backtest_row(findings, outcome, step) for outcome in outcomes for step in wish.steps]
+        json.write_bytes(orjson.dumps({"served": findings.served, "rows": rows}, option=orjson.OPT_INDENT_2))
         console.print(str(json))
     if html is not None:
-        raise NotImplementedError
+        html.write_text(page(findings), encoding="utf-8")
+        console.print(str(html))
 
 
-def _backtest_row(outcome: Outcome, step: int, span: slice) -> dict[str, object]:
+def _expect_folders(json: Path | None, html: Path | None) -> None:
+    """Say before a long backtest that its results could not be written."""
+    for option, path in (("--json", json), ("--html", html)):
+        if path is not None and (path.is_dir() or not path.parent.is_dir()):
+            raise SourceError(f"{option} {path}: expected a file in a folder that exists")
+
+
+def _backtest_row(findings: Findings, outcome: Outcome, step: int) -> dict[str, object]:
     return {
         "forecaster": outcome.forecaster,
         "horizon_steps": step,
-        **asdict(measures(outcome.tally, span)),
+        **asdict(findings.measures(outcome, step)),
         "train_cpu_s": round(outcome.train_cpu_s, 3),
         "peak_mb": round(outcome.peak_mb, 1),
     }
 
 
-def _backtest_table(source: SourceFile, wish: BacktestWish, task: Task, outcomes: Sequence[Outcome]) -> Table:
-    minutes = task.history.interval_ms // 60_000
-    how = "all steps up to" if wish.pooled else "at"
-    table = Table(title=f"{source.name}: {wish.variable}, {len(task.history) - task.test_from} ticks of test", caption=(
-        f"errors {how} each horizon; {served(outcomes)} would serve, by what came before the test"
-    ))  # fmt: skip
-    for name in ("forecaster", "ahead", "MAE", "RMSE", "MAPE", "bias", "80 %", "90 %", "Winkler", "ECE", "CPU-s", "MB"):
-        table.add_column(name, justify="left" if name == "forecaster" else "right")
-    for outcome in outcomes:
-        for step in wish.steps:
-            found, first = measures(outcome.tally, wish.span(step)), step == wish.steps[0]
+def _backtest_table(findings: Findings) -> Table:
+    table = Table(title=findings.title, caption=findings.caption)
+    for name in (*BEFORE, *HEADINGS, *AFTER):
+        table.add_column(name, justify="left" if name == BEFORE[0] else "right")
+    for outcome in findings.outcomes:
+        for step in findings.steps:
+            first = step == findings.steps[0]
+            cost = (f"{outcome.train_cpu_s:.1f}", f"{outcome.peak_mb:.0f}") if first else ("", "")
             table.add_row(
                 outcome.forecaster if first else "",
-                f"{step * minutes} min",
-                f"{found.mae:.3f}",
-                f"{found.rmse:.3f}",
-                f"{found.mape:.1%}",
-                f"{found.bias:+.2f}",
-                f"{found.coverage_80:.1%}",
-                f"{found.coverage_90:.1%}",
-                f"{found.winkler_80:.2f}/{found.winkler_90:.2f}",
-                f"{found.ece:.3f}",
-                f"{outcome.train_cpu_s:.1f}" if first else "",
-                f"{outcome.peak_mb:.0f}" if first else "",
-                end_section=step == wish.steps[-1],
+                findings.ahead(step),
+                *cells(findings.measures(outcome, step)),
+                *cost,
+                end_section=step == findings.steps[-1],
             )
     return table
 

@@ -9,11 +9,11 @@ from pydantic import Field
 from typing_extensions import TypedDict
 
 from roadcast.domain.units import Units
+from roadcast.forecasting.forecaster import NAIVE
 from roadcast.forecasting.metrics import MAPE_FLOOR_MPH
 from roadcast.live.documents import SPEED_DECIMALS, SpeedUnit, rounded_number, speed_unit
 from roadcast.storage.scores import SERVED, TENTHS, Score
 
-NAIVE = ("last_value", "profile")
 SHARE_DECIMALS = 4
 
 

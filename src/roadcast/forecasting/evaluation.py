@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from roadcast.forecasting.calibration import Calibration
-from roadcast.forecasting.error_history import MEDIAN, PROBABILITIES, ErrorHistory, Strata, stratify
-from roadcast.forecasting.forecaster import Fitted, Forecaster
+from roadcast.forecasting.error_history import ErrorHistory, Strata, stratify
+from roadcast.forecasting.forecaster import PROBABILITIES, Fitted, Forecaster
 from roadcast.forecasting.graph import Graph
 from roadcast.forecasting.history import STATE_TICKS, History, last_observed
 from roadcast.forecasting.metrics import MAPE_FLOOR_MPH
@@ -46,10 +46,11 @@ class Task:
 class Issued(NamedTuple):
     """One issue as it would have been served, with what came true: arrays over sensors S and horizons H.
 
-    known: how many ticks were known; quantiles: [S, H, Q]; confidence, tolerance, truth: [S, H].
+    known: how many ticks were known; quantiles: [S, H, Q]; point, confidence, tolerance, truth: [S, H].
     """
 
     known: int
+    point: NDArray[np.float32]
     quantiles: NDArray[np.float32]
     confidence: NDArray[np.float32]
     tolerance: NDArray[np.float32]
@@ -88,9 +89,9 @@ class Judge:
         if raw is None:
             raw = np.maximum(forecast.median[..., None] + self.errors.distribution(0).quantiles(strata), 0)
         quantiles = self.calibration.quantiles(raw, strata)
-        tolerance = self.task.tolerance.of(quantiles[..., MEDIAN])
-        confidence = self.calibration.confidence(quantiles, tolerance)
-        issued = Issued(known, quantiles, confidence, tolerance, self._truth(known))
+        tolerance = self.task.tolerance.of(forecast.point)
+        confidence = self.calibration.confidence(quantiles, forecast.point, tolerance)
+        issued = Issued(known, forecast.point, quantiles, confidence, tolerance, self._truth(known))
         self._pending.append(_Pending(issued, strata, forecast.median))
         return issued
 
@@ -100,7 +101,9 @@ class Judge:
         truth = self.task.history.of(self.task.target)[known - 1]
         for issued, strata, median in self._pending:
             at = known - issued.known - 1
-            self.calibration.learn(issued.quantiles[:, at], issued.tolerance[:, at], strata.at_horizon(at), truth)
+            self.calibration.learn(
+                issued.quantiles[:, at], issued.point[:, at], issued.tolerance[:, at], strata.at_horizon(at), truth
+            )
             self.errors.observe(np.array(0), truth - median[:, at], strata.at_horizon(at))
         oldest = known - self.task.horizons
         self._pending = [pending for pending in self._pending if pending.issued.known > oldest]
@@ -145,7 +148,7 @@ def rehearse(forecaster: Forecaster, task: Task) -> Rehearsal:
     squares, count = 0.0, 0
     for known in range(split, task.test_from):
         issued = judge.issue(fitted, known)
-        errors = issued.truth - issued.quantiles[..., MEDIAN]
+        errors = issued.truth - issued.point
         squares += float(np.nansum(errors**2, dtype=np.float64))
         count += int((~np.isnan(errors)).sum())
     rmse = float(np.sqrt(squares / count)) if count else float("nan")
@@ -159,47 +162,64 @@ def issues(fitted: Fitted, task: Task, learnt: Rehearsal, ticks: Sequence[int]) 
         yield judge.issue(fitted, known)
 
 
+class ExampleDay(NamedTuple):
+    """A day of the test, told by the targets of one sensor from the tick `first` until `stop`, and why this one."""
+
+    name: str
+    sensor: int
+    first: int
+    stop: int
+
+
 @dataclass(slots=True)
 class Tally:
     """Sums over issues, by horizon [H, …], so that a long test needs no memory of its forecasts.
 
-    coverage and Winkler: [H, 2] of the 80 % and the 90 % interval; reliability: [H, TENTHS, 3] how many, their
-    confidence, and hits; by_sensor: [S, H, 2] how many, and absolute errors; over_time: [(known, covered, count)] of
-    the 80 % interval.
+    intervals: [H] how many had quantiles; coverage and Winkler: [H, 2] of the 80 % and the 90 % interval; reliability:
+    [H, TENTHS, 3] how many, their confidence, and hits; by_sensor: [S, H, 2] how many, and absolute errors; over_time:
+    [(known, covered, count)] of the 80 % interval, three numbers an issue. Of forecasts themselves it keeps only the
+    fans: for each example day the quantiles [ticks, Q] at the longest horizon, NaN where none was issued.
     """
 
     horizons: int
     sensors: int
+    days: Sequence[ExampleDay] = ()
     count: NDArray[np.float64] = field(init=False)
+    intervals: NDArray[np.float64] = field(init=False)
     sums: NDArray[np.float64] = field(init=False)
     inside: NDArray[np.float64] = field(init=False)
     winkler: NDArray[np.float64] = field(init=False)
     reliability: NDArray[np.float64] = field(init=False)
     by_sensor: NDArray[np.float64] = field(init=False)
     over_time: list[tuple[int, int, int]] = field(init=False)
+    fans: list[NDArray[np.float32]] = field(init=False)
 
     def __post_init__(self) -> None:
-        self.count = np.zeros(self.horizons)
+        self.count, self.intervals = np.zeros(self.horizons), np.zeros(self.horizons)
         self.sums = np.zeros((self.horizons, 5))
         self.inside = np.zeros((self.horizons, 2))
         self.winkler = np.zeros((self.horizons, 2))
         self.reliability = np.zeros((self.horizons, TENTHS, 3))
         self.by_sensor = np.zeros((self.sensors, self.horizons, 2))
         self.over_time = []
+        self.fans = [np.full((day.stop - day.first, len(PROBABILITIES)), np.nan, np.float32) for day in self.days]
 
     def add(self, issued: Issued) -> None:
         """Count one issue."""
-        median, truth = issued.quantiles[..., MEDIAN].astype(np.float64), issued.truth.astype(np.float64)
-        known = ~np.isnan(median) & ~np.isnan(truth)
-        error = np.where(known, median - truth, 0)
+        point, truth = issued.point.astype(np.float64), issued.truth.astype(np.float64)
+        known = ~np.isnan(point) & ~np.isnan(truth)
+        error = np.where(known, point - truth, 0)
         relative = known & (truth >= MAPE_FLOOR_MPH)
         share = np.where(relative, np.abs(error) / np.where(relative, truth, 1), 0)
         self.count += known.sum(axis=0)
         for column, values in enumerate((np.abs(error), error**2, error, relative, share)):
             self.sums[:, column] += values.sum(axis=0)
-        self._add_intervals(issued, truth, known)
-        self._add_confidence(issued, np.abs(error) <= issued.tolerance, known)
+        told = known & ~np.isnan(issued.confidence)
+        self.intervals += told.sum(axis=0)
+        self._add_intervals(issued, truth, told)
+        self._add_confidence(issued, np.abs(error) <= issued.tolerance, told)
         self.by_sensor += np.stack([known, np.abs(error)], axis=-1)
+        self._keep_fans(issued)
 
     def _add_intervals(self, issued: Issued, truth: NDArray[np.float64], known: NDArray[np.bool_]) -> None:
         for column, edge in enumerate((1, 0)):
@@ -212,6 +232,12 @@ class Tally:
             self.winkler[:, column] += np.where(known, score, 0).sum(axis=0)
             if column == 0:
                 self.over_time.append((issued.known, int(within.sum()), int(known.sum())))
+
+    def _keep_fans(self, issued: Issued) -> None:
+        target = issued.known + self.horizons - 1
+        for day, fan in zip(self.days, self.fans, strict=True):
+            if day.first <= target < day.stop:
+                fan[target - day.first] = issued.quantiles[day.sensor, -1]
 
     def _add_confidence(self, issued: Issued, hit: NDArray[np.bool_], known: NDArray[np.bool_]) -> None:
         for horizon in range(self.horizons):
@@ -242,8 +268,9 @@ def measures(tally: Tally, horizons: slice) -> Measures:
     count = tally.count[horizons].sum()
     with np.errstate(invalid="ignore", divide="ignore"):
         absolute, square, error, relative_n, relative = tally.sums[horizons].sum(axis=0)
-        inside = tally.inside[horizons].sum(axis=0) / count
-        winkler = tally.winkler[horizons].sum(axis=0) / count
+        told = tally.intervals[horizons].sum()
+        inside = tally.inside[horizons].sum(axis=0) / told
+        winkler = tally.winkler[horizons].sum(axis=0) / told
         _, said, hits = tally.reliability[horizons].sum(axis=0).T
         return Measures(
             count=int(count),
@@ -255,5 +282,16 @@ def measures(tally: Tally, horizons: slice) -> Measures:
             coverage_90=float(inside[1]),
             winkler_80=float(winkler[0]),
             winkler_90=float(winkler[1]),
-            ece=float(np.abs(said - hits).sum() / count),
+            ece=float(np.abs(said - hits).sum() / told),
         )
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of one forecaster. rehearsed: its RMSE before the test, by which the one to serve is chosen."""
+
+    forecaster: str
+    rehearsed: float
+    tally: Tally
+    train_cpu_s: float
+    peak_mb: float

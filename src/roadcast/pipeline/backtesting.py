@@ -13,8 +13,10 @@ from numpy.typing import NDArray
 
 from roadcast.domain.reading import VARIABLES, ReadingBatch, merge
 from roadcast.domain.sensor import Link
+from roadcast.domain.times import DAY_MS
 from roadcast.errors import SourceError
-from roadcast.forecasting.evaluation import Tally, Task, issues, rehearse
+from roadcast.forecasting.evaluation import ExampleDay, Outcome, Tally, Task, issues, rehearse
+from roadcast.forecasting.example_days import example_days
 from roadcast.forecasting.forecaster import Forecaster
 from roadcast.forecasting.graph import Graph
 from roadcast.forecasting.history import History
@@ -23,17 +25,7 @@ from roadcast.windows import tick_end, tick_grid
 WINDOW = 12
 """The first issue of a test comes so many ticks after its begin, as in published protocols."""
 USUAL_INTERVAL_MS = 300_000
-
-
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """What became of one forecaster. rehearsed: its RMSE before the test, by which the one to serve is chosen."""
-
-    forecaster: str
-    rehearsed: float
-    tally: Tally
-    train_cpu_s: float
-    peak_mb: float
+MINUTE_MS = 60_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,12 +45,12 @@ def recording(
     Raises:
         SourceError: there is no reading of that variable.
     """
-    batch = merge(batches)
     column = VARIABLES.index(variable)
-    batch = batch.take(~np.isnan(batch.values[:, column]))
-    if not len(batch):
+    known = [batch.take(~np.isnan(batch.values[:, column])) for batch in batches]
+    if not any(map(len, known)):
         raise SourceError(f"no {variable} in it: --variable names what is forecast")
-    interval_ms = USUAL_INTERVAL_MS if interval_s is None else interval_s * 1000
+    batch = merge(known)
+    interval_ms = usual_interval_ms(batch) if interval_s is None else interval_s * 1000
     ends = tick_end(batch.at_ms, interval_ms)
     ticks = int(ends.max() - ends.min()) // interval_ms + 1
     grid = tick_grid(
@@ -67,6 +59,15 @@ def recording(
     )[:, :, [column]]  # fmt: skip
     history = History(grid, (variable,), int(ends.max()), interval_ms, timezone)
     return Recording(history, graph_of(links, batch.codes), batch.codes)
+
+
+def usual_interval_ms(batch: ReadingBatch) -> int:
+    """The most frequent step from one reading of a sensor to its next; five minutes where that divides no day."""
+    order = np.lexsort((batch.at_ms, batch.sensor))
+    steps = np.diff(batch.at_ms[order])[np.diff(batch.sensor[order]) == 0]
+    lengths, counts = np.unique(steps[steps > 0], return_counts=True)
+    usual = int(lengths[counts.argmax()]) if len(lengths) else USUAL_INTERVAL_MS
+    return usual if usual % MINUTE_MS == 0 and DAY_MS % usual == 0 else USUAL_INTERVAL_MS
 
 
 def graph_of(links: Sequence[Link], codes: Sequence[str]) -> Graph:
@@ -84,22 +85,22 @@ def backtest(
     forecasters: Sequence[Forecaster], task: Task, done: Callable[[Outcome], None] = lambda _: None
 ) -> list[Outcome]:
     """Judge each forecaster in a process of its own, so that time and memory are its own. `done` hears of each."""
-    outcomes: list[Outcome] = []
+    days, outcomes = example_days(task), list[Outcome]()
     with ProcessPoolExecutor(1, mp_context=get_context("spawn"), max_tasks_per_child=1) as pool:
         for forecaster in forecasters:
-            outcomes.append(pool.submit(judge, forecaster, task).result())
+            outcomes.append(pool.submit(judge, forecaster, task, days).result())
             done(outcomes[-1])
     return outcomes
 
 
-def judge(forecaster: Forecaster, task: Task) -> Outcome:
-    """Rehearse, learn from all that may be learnt from, and forecast the rest."""
+def judge(forecaster: Forecaster, task: Task, days: Sequence[ExampleDay] = ()) -> Outcome:
+    """Rehearse, learn from all that may be learnt from, and forecast the rest. Of `days` forecasts are kept."""
     rehearsal = rehearse(forecaster, task)
     began = time.process_time()
     fitted = forecaster.fit(task.history.until(task.test_from), task.graph, task.target, task.horizons)
     cpu_s = time.process_time() - began
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1 << 20 if sys.platform == "darwin" else 1 << 10)
-    tally = Tally(task.horizons, task.history.sensors)
+    tally = Tally(task.horizons, task.history.sensors, days)
     for issued in issues(fitted, task, rehearsal, issue_ticks(task)):
         tally.add(issued)
     return Outcome(forecaster.name, rehearsal.rmse, tally, cpu_s, peak)
