@@ -26,7 +26,7 @@ from roadcast.flow.corridor import simulate_days
 from roadcast.flow.road import demo_corridor
 from roadcast.forecasting.evaluation import Outcome, Task, Tolerance
 from roadcast.forecasting.forecaster import Forecaster
-from roadcast.forecasting.forecasters import every_forecaster
+from roadcast.forecasting.forecasters import every_forecaster, why_no_trees
 from roadcast.pipeline import changes
 from roadcast.pipeline.backtesting import WINDOW, Recording, backtest, recording, served
 from roadcast.pipeline.importing import (
@@ -226,6 +226,8 @@ class BacktestWish:
 def backtest_file(source: SourceFile, wish: BacktestWish, *, json: Path | None, html: Path | None) -> None:
     """Judge forecasters on the last part of a file; print the table, and write it where that is asked."""
     forecasters = wish.forecasters
+    if why := why_no_trees():
+        errors.print(why, markup=False, highlight=False, soft_wrap=True)
     _expect_folders(json, html)
     with _progress() as bar:
         reading = bar.add_task(f"reading {source.name}", total=source.rows)
