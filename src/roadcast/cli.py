@@ -212,7 +212,7 @@ def backtest(
     test_from: Annotated[
         int | None, typer.Option(help="The first row (tick) of the test; by default of --split.")
     ] = None,
-    split: Annotated[float, typer.Option(help="Share of the file that is learnt from.", min=0, max=1)] = 0.8,
+    split: Annotated[float, typer.Option(help="Share of the file that is learnt from.")] = 0.8,
     protocol: Annotated[
         Protocol, typer.Option(help="Errors up to each horizon together, or of each step.")
     ] = Protocol.POOLED,
@@ -228,6 +228,8 @@ def backtest(
     from roadcast.commands import BacktestWish, backtest_file  # noqa: PLC0415
 
     settings = load_settings()
+    if not 0 < split < 1:
+        raise SourceError(f"--split {split:g}: expected a share between 0 and 1")
     steps, names = _numbers("--horizons", horizons), [name.strip() for name in models.split(",")] if models else []
     pooled = protocol is Protocol.POOLED
     wish = BacktestWish(options.zone(settings), options.variable, test_from, split, steps, names, seed, pooled=pooled)

@@ -13,8 +13,8 @@ import pytest
 from roadcast.domain.times import to_ms
 from roadcast.forecasting.blend import Blend
 from roadcast.forecasting.boosting import GradientBoosting
-from roadcast.forecasting.engine import LADDER
 from roadcast.forecasting.forecaster import MEDIAN, PROBABILITIES, Forecast, Forecaster
+from roadcast.forecasting.forecasters import QUICK
 from roadcast.forecasting.graph import Graph
 from roadcast.forecasting.graph_mlp import GraphMlp
 from roadcast.forecasting.history import STATE_TICKS, History
@@ -22,7 +22,7 @@ from roadcast.forecasting.perceptron import Training
 
 MLP = GraphMlp(training=Training(hidden=(16,), epochs=1))
 BOOSTING = GradientBoosting(cases=10_000, trees=10, leaves=7)
-FORECASTERS: tuple[Forecaster, ...] = (*LADDER, MLP, BOOSTING, Blend(net=MLP, trees=BOOSTING))
+FORECASTERS: tuple[Forecaster, ...] = (*QUICK, MLP, BOOSTING, Blend(net=MLP, trees=BOOSTING))
 """The learned ones with settings that are cheap to fit."""
 pytestmark = pytest.mark.parametrize("forecaster", FORECASTERS, ids=lambda forecaster: forecaster.name)
 

@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 
 from roadcast.child import Child, ChildDown
 from roadcast.domain.units import TOLERANCE_SHARE
-from roadcast.forecasting.engine import LADDER, Engine, Issue
+from roadcast.forecasting.engine import Engine, Issue
 from roadcast.forecasting.forecaster import Forecaster
+from roadcast.forecasting.forecasters import QUICK
 from roadcast.forecasting.graph import Graph
 from roadcast.forecasting.history import SPEED, VOLUME, History
 from roadcast.forecasting.last_value import LastValue
@@ -36,7 +37,7 @@ class EngineConfig:
 
     def engine(self, *forecasters: Forecaster) -> Engine:
         """An engine that has learnt nothing yet, with these forecasters or all."""
-        return Engine(self.horizons, self.tolerance_mph, TOLERANCE_SHARE, forecasters or LADDER)
+        return Engine(self.horizons, self.tolerance_mph, TOLERANCE_SHARE, forecasters or QUICK)
 
     def learner(self) -> "Learner":
         """What the process holds."""
