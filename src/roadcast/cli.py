@@ -47,7 +47,7 @@ def main() -> None:
         sys.exit(app(standalone_mode=False))
     except typer.TyperException as error:
         if str(error):  # what has none has shown the help
-            what = str(error).removeprefix("Value error, ").removesuffix(".")
+            what = error.format_message().replace("Value error, ", "").removesuffix(".")
             _say(f"{what}. roadcast --help says what there is.")
         sys.exit(2)
     except (RoadcastError, OSError) as error:

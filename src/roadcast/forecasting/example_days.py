@@ -8,8 +8,8 @@ from numpy.typing import NDArray
 from roadcast.forecasting.evaluation import ExampleDay, Task, reference_of
 from roadcast.forecasting.history import SPEED
 
-LEAST_SHARE = 0.5
-"""A day, or a sensor on it, with less than this share of the test's fullest day is no example."""
+LEAST_SHARE = 0.75
+"""A day, or a sensor on it, with less than this share of the test's fullest day is no example: hours differ more."""
 
 
 def example_days(task: Task) -> list[ExampleDay]:

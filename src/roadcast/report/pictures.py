@@ -49,11 +49,15 @@ STYLE: dict[Any, Any] = {
     ),
 }
 NARROW, WIDE = (4.3, 3.0), (8.6, 3.0)
+HOUR_MS = 3_600_000
 HOURS_UP_TO_DAYS = 4
 """Coverage is shown by the hour in a test of at most so many days, else by the day."""
 FEW = 30
-"""Shares of fewer forecasts are left out of pictures."""
-WORST = 10
+"""What fewer forecasts say is left out of pictures."""
+NONE = "too few forecasts to say"
+MARKED = 60
+"""So many points are marked."""
+WORST, FEWEST_BARS = 10, 4
 BANDS = ((0, 0.22, "90 %"), (1, 0.3, "80 %"), (2, 0.45, "50 %"))
 """Of fans: the outer quantile, how strong, and what lies within."""
 
@@ -113,30 +117,37 @@ def _reliability(findings: Findings) -> Picture:
     for axis in (axes.xaxis, axes.yaxis):
         axis.set_major_formatter(PercentFormatter(1, symbol=" %"))
     axes.legend(loc="upper left", handlelength=2.4)
-    return Picture("Whether confidence is kept", _svg(figure, "reliability"), f"Of {findings.served}: {said}.")
+    words = f"Of {findings.served}: {said or NONE}."
+    return Picture("Whether confidence is kept", _svg(figure, "reliability"), words)
 
 
 def _coverage_over_time(findings: Findings) -> Picture:
     history, over_time = findings.task.history, np.array(findings.serving.tally.over_time).reshape(-1, 3)
     hourly = len(over_time) * history.interval_ms <= HOURS_UP_TO_DAYS * DAY_MS
-    length, name = (3_600_000, "hour") if hourly else (DAY_MS, "day")
-    when = _local_ms(history, over_time[:, 0] - 1) // length
-    spans, which = np.unique(when, return_inverse=True)
-    covered, count = (np.bincount(which, over_time[:, column], len(spans)) for column in (1, 2))
-    many = count >= FEW
-    share = covered[many] / count[many]
+    length, name = (HOUR_MS, "hour") if hourly else (DAY_MS, "day")
+    share, first = _coverage(_local_ms(history, over_time[:, 0] - 1) // length, *over_time[:, 1:].T)
+    dates, told = _dates((first + np.arange(len(share))) * length), share[~np.isnan(share)]
     figure, axes = _canvas(WIDE)
     axes.axhline(0.8, color=INK, linewidth=0.8, label="promised")
-    marker = "o" if len(share) <= 60 else ""
-    axes.plot(_dates(spans[many] * length), share, color=LEARNED[0], label=findings.served, marker=marker, markersize=3)
-    axes.set(ylabel="within the 80 % interval", ylim=(min(0.5, share.min(initial=1)), 1))
+    marker = "o" if len(share) <= MARKED else ""
+    axes.plot(dates, share, color=LEARNED[0], label=findings.served, marker=marker, markersize=3)
+    axes.set(ylabel="within the 80 % interval", ylim=(min(0.5, told.min(initial=1) - 0.02), 1))
     axes.set_xlabel(f"{name} of issue ({history.timezone})", loc="left")
     axes.yaxis.set_major_formatter(PercentFormatter(1, symbol=" %"))
     _calendar_axis(axes)
     axes.legend(loc="lower left", ncols=2)
-    extremes = f"least {share.min():.0%}, most {share.max():.0%}" if len(share) else "none"
+    extremes = f"{told.min():.0%} to {told.max():.0%}" if len(told) else NONE
     words = f"Share of targets within the 80 % interval of {findings.served}, by {name}: {extremes}."
     return Picture(f"Coverage of the 80 % interval, by {name}", _svg(figure, "coverage"), words, wide=True)
+
+
+def _coverage(
+    when: NDArray[np.int64], covered: NDArray[np.int64], count: NDArray[np.int64]
+) -> tuple[NDArray[np.float64], int]:
+    """The share covered in each hour or day from the first on, which it tells too; NaN where few were forecast."""
+    first = int(when[0])
+    inside, of = (np.bincount(when - first, part) for part in (covered, count))
+    return np.where(of >= FEW, inside / np.maximum(of, 1), np.nan), first
 
 
 def _worst_sensors(findings: Findings) -> Picture:
@@ -147,10 +158,10 @@ def _worst_sensors(findings: Findings) -> Picture:
     figure, axes = _canvas()
     axes.barh(range(len(worst)), error[worst], color=LEARNED[0], alpha=0.8)
     axes.set_yticks(range(len(worst)), [name if len(name) <= 16 else f"{name[:15]}…" for name in names])
-    axes.invert_yaxis()
+    axes.set_ylim(max(len(worst), FEWEST_BARS) - 0.5, -0.5)
     axes.grid(visible=False, axis="y")
     axes.set(xlabel=f"MAE, all steps ({findings.unit})", ylabel="sensor")
-    said = ", ".join(f"{name} {error[place]:.2f}" for name, place in zip(names, worst, strict=True)) or "none"
+    said = ", ".join(f"{name} {error[place]:.2f}" for name, place in zip(names, worst, strict=True)) or NONE
     title = "The sensors with the largest errors"
     return Picture(title, _svg(figure, "sensors"), f"MAE of {findings.served}, in {findings.unit}: {said}.")
 
