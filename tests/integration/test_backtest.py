@@ -310,6 +310,20 @@ def test_files_of_every_kind_are_judged_and_reported(
     assert f"{3 * minutes} min" in text
 
 
+def test_a_test_of_one_issue_tells_what_it_cannot_tell(tmp_path: Path) -> None:
+    """The history is too short for any error to be known before the test, so that nobody promises anything."""
+    found = read(wide_csv(tmp_path / "file.csv", speeds(30, 1)))
+    task = task_of(found, 15)
+    outcomes = [judge(forecaster, task, example_days(task)) for forecaster in (LastValue(), Profile())]
+    counted = measures(outcomes[0].tally, slice(0, 3))
+    assert counted.count == 3
+    assert np.isnan(counted.coverage_80)
+    text = page(Findings("file.csv", task, found.codes, [3], True, outcomes, "last_value"))
+    assert_readable(text, pictures=5 + len(example_days(task)))
+    assert "<td>–</td>" in text
+    assert "too few forecasts to say" in text
+
+
 def test_names_from_outside_are_text_and_nothing_else(tmp_path: Path) -> None:
     values = speeds(2 * DAY, 2)
     file = tmp_path / "file.csv"

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import isnan
 
 from roadcast.forecasting.evaluation import Measures, Outcome, Task, measures
 from roadcast.forecasting.history import VOLUME
@@ -64,12 +65,17 @@ class Findings:
 def cells(found: Measures) -> tuple[str, ...]:
     """Measures under HEADINGS."""
     return (
-        f"{found.mae:.3f}",
-        f"{found.rmse:.3f}",
-        f"{found.mape:.1%}",
-        f"{found.bias:+.2f}",
-        f"{found.coverage_80:.1%}",
-        f"{found.coverage_90:.1%}",
-        f"{found.winkler_80:.2f}/{found.winkler_90:.2f}",
-        f"{found.ece:.3f}",
+        told(found.mae, ".3f"),
+        told(found.rmse, ".3f"),
+        told(found.mape, ".1%"),
+        told(found.bias, "+.2f"),
+        told(found.coverage_80, ".1%"),
+        told(found.coverage_90, ".1%"),
+        f"{told(found.winkler_80, '.2f')}/{told(found.winkler_90, '.2f')}",
+        told(found.ece, ".3f"),
     )
+
+
+def told(value: float, form: str) -> str:
+    """A number as text; a dash where nothing was counted."""
+    return "–" if isnan(value) else format(value, form)

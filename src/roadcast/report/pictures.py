@@ -21,7 +21,7 @@ from roadcast.domain.times import DAY_MS, from_ms, utc_offset_ms
 from roadcast.forecasting.evaluation import ExampleDay, Outcome, measures
 from roadcast.forecasting.forecaster import MEDIAN, NAIVE
 from roadcast.forecasting.history import History
-from roadcast.report.findings import Findings
+from roadcast.report.findings import Findings, told
 
 INK = "#010203"
 """Stands for the page's own ink until the picture is in it."""
@@ -93,7 +93,7 @@ def _error_by_horizon(findings: Findings, name: str) -> Picture:
         each = [measures(outcome.tally, slice(step, step + 1)) for step in range(findings.task.horizons)]
         errors = [getattr(found, name.lower()) for found in each]
         axes.plot(minutes, errors, label=outcome.forecaster, **style)
-        said.append(f"{outcome.forecaster} {errors[0]:.2f} to {errors[-1]:.2f}")
+        said.append(f"{outcome.forecaster} {told(errors[0], '.2f')} to {told(errors[-1], '.2f')}")
     axes.set(xlabel="ahead (min)", ylabel=f"{name} ({findings.unit})", ylim=(0, None))
     axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
     axes.legend(loc="lower right", handlelength=2.4)
