@@ -44,7 +44,7 @@ from roadcast.settings import Settings
 from roadcast.sources.formats import Chunk, SourceFile, ticks
 from roadcast.sources.replay import TIMEOUT_S, Answer, replay
 from roadcast.storage.engine import Address
-from roadcast.store import connect, database_address, embedded_address, prepare
+from roadcast.store import connect, database_address, embedded_address, expect_usable, prepare
 
 SETTLE_S = 60.0
 """How long a replay waits at its end for the last forecast."""
@@ -76,6 +76,7 @@ def import_history(settings: Settings, source: SourceFile, *, strict: bool) -> N
 async def _import(settings: Settings, address: Address, source: SourceFile, *, strict: bool) -> Imported:
     database = connect(settings, address)
     try:
+        await expect_usable(settings, address)
         await prepare(settings, address, database, serves=False)
         await refuse_mixture(database)
         await describe_network(database, source.sensors, source.links)

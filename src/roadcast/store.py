@@ -52,6 +52,17 @@ def connect(settings: Settings, address: Address) -> Database:
     )
 
 
+async def expect_usable(settings: Settings, address: Address) -> None:
+    """Find out whether the database can be used, and change nothing.
+
+    Raises:
+        StartError: it cannot.
+    """
+    from roadcast.storage.migrate import expect_usable as expect  # noqa: PLC0415 - as below
+
+    await asyncio.to_thread(expect, address, timeout_s=settings.db_timeout_s, timezone=settings.timezone)
+
+
 async def prepare(settings: Settings, address: Address, database: Database, *, serves: bool = True) -> None:
     """Bring the schema and what the rollups assume up to date; only what serves may change the time zone.
 
@@ -60,7 +71,7 @@ async def prepare(settings: Settings, address: Address, database: Database, *, s
     """
     from roadcast.storage.migrate import migrate  # noqa: PLC0415 - a fifth of a second that the start can use better
 
-    await asyncio.to_thread(migrate, address, timeout_s=settings.db_timeout_s, timezone=settings.timezone)
+    await asyncio.to_thread(migrate, address, timeout_s=settings.db_timeout_s)
     assumed = {name: str(getattr(settings, name)) for name in _ASSUMED} | {"sums": " ".join(SUMS)}
     async with database.read() as reader:
         stored = {name: await marks.meta(reader, name) for name in assumed}

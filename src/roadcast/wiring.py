@@ -5,6 +5,7 @@ from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import partial
 from uuid import UUID, uuid4
 
 import structlog
@@ -21,6 +22,7 @@ from roadcast.live.hub import Channel, Hub
 from roadcast.live.relay import Relay, Topics
 from roadcast.live.state import LiveState
 from roadcast.pipeline import changes
+from roadcast.pipeline.alone import Alone
 from roadcast.pipeline.detect import Detect
 from roadcast.pipeline.housekeeping import Housekeeping, Retention
 from roadcast.pipeline.importing import describe_network
@@ -34,15 +36,13 @@ from roadcast.sources.demo import NAME as DEMO
 from roadcast.sources.demo import DemoConfig, DemoFeed, DemoPorts
 from roadcast.storage import marks
 from roadcast.storage.engine import Address, Database
-from roadcast.store import connect, prepare
+from roadcast.store import connect, expect_usable, prepare
 from roadcast.streaming.memory import MemoryLog
 
 log = structlog.get_logger()
 
 LOG_RECORDS = 20_000
 """Records of a topic that the log in memory keeps for its slowest reader before publishers wait."""
-ALONE_PATIENCE_S = 5.0
-"""How long a process that has just ended may take to be gone from the database."""
 _DEMO_HISTORY = "demo_history"
 """The fact that the demo's history is stored whole."""
 
@@ -88,8 +88,12 @@ class _OnDemand:
         return Request(asked.issued_ms, self._clock.now() + timedelta(seconds=asked.wait_s))
 
     def pending(self, issued_ms: int) -> bool:
-        """Whether that issue is being made, or is to be made as asked."""
+        """Whether somebody waits for that issue, which is made anew."""
         return self._predict.is_asked(issued_ms)
+
+    def expected(self, issued_ms: int) -> bool:
+        """Whether that issue is being made, or has its turn still to come."""
+        return self._predict.is_to_come(issued_ms)
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,20 +173,22 @@ async def running(
         StartError, Conflict: the database cannot be used, or another process runs on it.
     """
     database = connect(settings, address)
+    await expect_usable(settings, address)
+    alone = Alone(database)  # the log in memory cannot be shared
+    await alone.begin()  # and before anything of the store is changed
     await prepare(settings, address, database)
-    async with database.alone(ALONE_PATIENCE_S):  # the log in memory cannot be shared
-        parts = _Parts(await _system(settings, mode, database))
-        await parts.relay.reload()  # who is answered from the first moment on is answered from what is stored
-        task = asyncio.create_task(run(parts.services(), parts.system.board), name="services")
-        task.add_done_callback(ended)
-        try:
-            yield parts.context
-        finally:
-            task.remove_done_callback(ended)
-            task.cancel()
-            with suppress(asyncio.CancelledError, ExceptionGroup):
-                await task
-    await database.close()
+    parts = _Parts(await _system(settings, mode, database), alone)
+    await parts.relay.reload()  # who is answered from the first moment on is answered from what is stored
+    task = asyncio.create_task(run(parts.services(), parts.system.board), name="services")
+    task.add_done_callback(ended)
+    try:
+        yield parts.context
+    finally:
+        task.remove_done_callback(ended)
+        task.cancel()
+        with suppress(asyncio.CancelledError, ExceptionGroup):
+            await task
+        await database.close()
 
 
 async def _system(settings: Settings, mode: Mode, database: Database) -> System:
@@ -210,17 +216,19 @@ async def _system(settings: Settings, mode: Mode, database: Database) -> System:
 class _Parts:
     """The services and the API's context, tied together."""
 
-    def __init__(self, system: System) -> None:
+    def __init__(self, system: System, alone: Alone) -> None:
         settings = system.settings
         self.system = system
+        self.alone = alone
         self.relay = Relay(
             system.database, system.log, system.topics, system.state, system.hub, system.clock,
             system.board, system.presenter,
             self._analytics,
         )  # fmt: skip
         self.ingest = Ingest(
-            system.database, system.log, system.clock, system.board, system.ingest_config, self.relay.caught_up
-        )
+            system.database, system.log, system.clock, system.board, system.ingest_config,
+            self.relay.caught_up, self.relay.reload,
+        )  # fmt: skip
         self.predict = Predict(
             system.database, system.log, system.clock, system.board, system.predict_config, self._learn_references
         )
@@ -236,6 +244,7 @@ class _Parts:
             system.board,
             Retention(settings.retention_days, settings.forecast_retention_days),
             readings=self.ingest.partitions,
+            recompute=self.ingest.recompute,
             forecasts=self.predict.partitions,
         )
         self.demo_loaded = asyncio.Event()
@@ -251,6 +260,7 @@ class _Parts:
             Service("detect", Role.DETECT, self.detect.run),
             Service("changes", Role.API, changes.Follower(self.system.database, self._on_change).run),
             Service("housekeeping", Role.INGEST, self.housekeeping.run),
+            Service("lock", Role.INGEST, partial(self.alone.keep, self.system.board)),
         ]
         if self.system.feed == "demo":
             services.append(Service("demo", Role.INGEST, self._demo))

@@ -54,6 +54,9 @@ class NoPredictor:
     def pending(self, issued_ms: int) -> bool:
         return False
 
+    def expected(self, issued_ms: int) -> bool:
+        return False
+
 
 def history() -> tuple[ReadingBatch, Rows]:
     """Nine days of three sensors: slow mornings at A, some readings missing at B, C without a reference speed."""

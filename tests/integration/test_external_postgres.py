@@ -189,9 +189,17 @@ def test_what_refuses_us_is_told_in_one_line_with_the_remedy(external: Cluster, 
 def test_a_second_system_on_the_database_is_refused(external: Cluster, tmp_path: Path) -> None:
     second = tmp_path / "second"
     second.mkdir()
-    with System(tmp_path, **external.settings()):
-        line = refusal(second, external.settings())
-    assert line.startswith("roadcast: Another Roadcast runs on this database.")
+    small = {"DB_POOL_SIZE": "1", "DB_MAX_OVERFLOW": "0"}
+    with System(tmp_path, **external.settings(**small)) as system:
+        said = "roadcast: Another Roadcast runs on this database."
+        assert refusal(second, external.settings(TIMEZONE="Asia/Tokyo")).startswith(said)
+        external.stop()
+        external.start()
+        assert eventually(lambda: system.client.get("/health").status_code == 200, PATIENCE_S)
+        assert system.post(tick(40))["accepted"] == 5
+        assert refusal(second, external.settings(TIMEZONE="Asia/Tokyo")).startswith(said)
+    with System(tmp_path, **external.settings()) as system:  # of the same time zone: nothing was changed
+        assert "rollups_rebuilt" not in system.said.read_text()
 
 
 def test_a_host_that_does_not_answer_is_given_up_after_the_time_out(external: Cluster, tmp_path: Path) -> None:
@@ -221,4 +229,4 @@ def test_a_server_older_than_ours_must_be_is_refused(external: Cluster, monkeypa
     monkeypatch.setattr(migrate, "OLDEST", 990_000)
     address = Address("127.0.0.1", external.port, "road", "cast", "traffic_db")
     with pytest.raises(StartError, match=r"PostgreSQL 1\d is too old\. Use 99 or newer\."):
-        migrate.migrate(address, timeout_s=5)
+        migrate.expect_usable(address, timeout_s=5, timezone="UTC")

@@ -14,7 +14,7 @@ from roadcast.domain.times import DAY_MS, from_ms, rfc3339, to_ms
 from roadcast.pipeline.checks import check
 from roadcast.pipeline.housekeeping import Housekeeping, Retention
 from roadcast.pipeline.importing import import_history
-from roadcast.pipeline.recorder import Recorder
+from roadcast.pipeline.recorder import Recorder, rebuild_rollups
 from roadcast.services import Board
 from roadcast.sources.formats import Chunk
 from roadcast.storage import marks, readings
@@ -23,9 +23,38 @@ from roadcast.storage.partitions import MOST_DAYS, Partitions
 NOW = datetime(2026, 3, 10, 15, tzinfo=UTC)
 
 
-def housekeeping(database, clock, retention):
-    own = {"readings": Partitions("readings"), "forecasts": Partitions("forecasts")}
+def housekeeping(database, clock, retention, zone="UTC"):
+    async def recompute(day):
+        async with database.write() as writer:
+            await Recorder(300_000, zone).recompute(writer, day)
+
+    own = {"readings": Partitions("readings"), "forecasts": Partitions("forecasts"), "recompute": recompute}
     return Housekeeping(database, clock, Board(clock.now), retention, **own)
+
+
+def test_the_local_day_of_which_some_hours_are_kept_is_what_its_readings_say(address):
+    zone = "America/Los_Angeles"
+
+    async def go():
+        async with connected(address) as database:
+            hours = np.arange(7 * 24)
+            at = np.array([to_ms(NOW) - int(hour) * 3_600_000 for hour in hours], np.int64)
+            values = np.full((len(at), 4), np.nan, np.float32)
+            values[:, 0] = 50 + hours % 5
+            recorder = Recorder(300_000, zone)
+            async with database.write() as writer:
+                await recorder.record(writer, ReadingBatch(("A",), np.zeros(len(at), np.int32), at, values), at)
+            await housekeeping(database, FeedClock(lambda: NOW), Retention(3, 30), zone).keep()
+            select = "SELECT * FROM sensor_days ORDER BY day"
+            async with database.read() as reader:
+                kept = [dict(row) for row in await reader.rows(select)]
+            await rebuild_rollups(database, recorder)
+            async with database.read() as reader:
+                return kept, [dict(row) for row in await reader.rows(select)]
+
+    kept, rebuilt = asyncio.run(go())
+    assert kept == rebuilt
+    assert (kept[0]["day"], kept[0]["readings"]) == (date(2026, 3, 6), 9)
 
 
 def test_old_days_go_and_new_ones_are_there(address):

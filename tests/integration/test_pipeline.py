@@ -41,6 +41,7 @@ class Pipeline:
             self.board,
             IngestConfig("a", INTERVAL, "UTC", 300, 86_400, idle_s, 1_000_000, register, pinned_to),
             self._visible,
+            self._begun,
         )
         self.predict = Predict(
             database,
@@ -54,6 +55,9 @@ class Pipeline:
         self.messages = []
 
     async def _visible(self, position):
+        pass
+
+    async def _begun(self):
         pass
 
     async def record(self, topic):
@@ -309,6 +313,21 @@ def test_a_replay_goes_on_after_a_restart_where_history_reaches_further(address)
             return [m.tick_end_ms for m in pipeline.messages if isinstance(m, TickClosed)]
 
     assert asyncio.run(go()) == [START + i * INTERVAL for i in range(3, 6)]
+
+
+def test_a_change_told_while_a_window_is_open_does_not_close_it(address):
+    async def go():
+        async with running(address, services=("ingest",), now=from_ms(START + 10 * INTERVAL)) as pipeline:
+            await pipeline.ingest.submit(tick(1, (60.0, 50.0, 40.0)), Source("http"))
+            await pipeline.ingest.submit(tick(2, (60.0, None, None)), Source("http"))
+            await pipeline.ingest.reload()
+            await asyncio.sleep(0.1)
+            before = [m.tick_end_ms for m in pipeline.messages if isinstance(m, TickClosed)]
+            await pipeline.ingest.submit(tick(2, (None, 50.0, 40.0)), Source("http"))
+            await asyncio.sleep(0.1)
+            return before, [m.tick_end_ms for m in pipeline.messages if isinstance(m, TickClosed)]
+
+    assert asyncio.run(go()) == ([START + INTERVAL], [START + INTERVAL, START + 2 * INTERVAL])
 
 
 def test_a_pinned_feed_refuses_replays_and_judges_the_future_by_its_clock(address):

@@ -102,7 +102,9 @@ def test_a_forecast_that_could_not_be_stored_is_made_again(address):
     assert not still_asked
 
 
-def test_who_asks_is_answered_at_once_and_no_tick_is_passed_over(address):
+def test_who_asks_is_answered_at_once_and_no_tick_is_passed_over(address, monkeypatch):
+    monkeypatch.setattr("roadcast.pipeline.predict.REPLAY_CATCH_UP_TICKS", 3)  # it bounds what an outage missed alone
+
     async def go():
         gate = asyncio.Event()
 

@@ -75,13 +75,32 @@ def test_what_is_learnt_changes_the_rollups_and_holds_nobody_up(address):
                 learnt = await learn_references(writer, recorder, FIRST + TICKS * TICK_MS)
                 async with database.read(timeout_s=2) as reader:
                     assert await readings.span(reader) == (FIRST, FIRST + (TICKS - 1) * TICK_MS)
-            recorder.learn(learnt)
             await record(database, recorder, history(seed=1, ticks=20))
             after = await rollups(database)
             assert sorted(learnt) == [1, 2]
             assert [row["compared_n"] for row in before[1]] != [row["compared_n"] for row in after[1]]
             await rebuild_rollups(database, Recorder(TICK_MS, ZONE))
             assert after == await rollups(database)
+
+    asyncio.run(go())
+
+
+def test_whoever_records_beside_the_learner_sums_by_what_it_learnt(address):
+    async def go() -> None:
+        async with connected(address) as database:
+            recorder, other = await described(database), Recorder(TICK_MS, ZONE)
+            await record(database, recorder, history())
+            async with database.read() as reader:
+                await other.load(reader)
+            async with database.write() as writer:
+                await learn_references(writer, recorder, FIRST + TICKS * TICK_MS)
+                waits = asyncio.create_task(record(database, other, history(seed=2, ticks=30)))
+                await asyncio.sleep(0.2)
+                assert not waits.done()
+            await waits
+            kept = await rollups(database)
+            await rebuild_rollups(database, Recorder(TICK_MS, ZONE))
+            assert kept == await rollups(database)
 
     asyncio.run(go())
 

@@ -1,6 +1,5 @@
 import asyncio
 import re
-from datetime import timedelta
 from uuid import UUID
 
 import pytest
@@ -10,7 +9,6 @@ from structlog.testing import capture_logs
 
 from roadcast.api.context import ApiLimits
 from roadcast.domain.clock import Feed, FeedClock
-from roadcast.domain.ids import pack
 from roadcast.domain.times import to_ms
 from roadcast.domain.units import Units
 from roadcast.services import Status
@@ -79,17 +77,6 @@ async def test_a_generated_prediction_can_be_followed():
     assert found["status"] == "completed"
     assert found["prediction"]["id"] == found["prediction_id"] == made["prediction_id"]
     assert found["prediction"]["horizon_minutes"] == 30
-
-
-async def test_a_prediction_that_is_to_come_is_pending_also_after_a_restart():
-    """Whoever asked before the restart: the window is over, and the newest issue is older."""
-    later = TICK + timedelta(minutes=5)
-    clock = FeedClock(wall=lambda: NOW, feed=Feed("demo", replayed=True, reached_at=later + timedelta(minutes=1)))
-    async with client(make_context(clock=clock)) as http:
-        for at, status in ((TICK, "completed"), (later, "pending")):
-            assert (await http.get(f"/api/predictions/{pack(1, to_ms(at), 30)}")).json()["status"] == status
-        for at in (later + timedelta(minutes=5), later - timedelta(seconds=1)):  # asks the database, which is away
-            assert (await http.get(f"/api/predictions/{pack(1, to_ms(at), 30)}")).status_code == 503
 
 
 async def test_a_sensor_without_a_forecast_is_unavailable():

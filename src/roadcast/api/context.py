@@ -51,7 +51,11 @@ class Predictor(Protocol):
         ...
 
     def pending(self, issued_ms: int) -> bool:
-        """Whether that issue is being made, or is to be made as asked."""
+        """Whether somebody waits for that issue, which is made anew."""
+        ...
+
+    def expected(self, issued_ms: int) -> bool:
+        """Whether that issue is being made, or has its turn still to come."""
         ...
 
 

@@ -79,6 +79,7 @@ class Relay:
         self._closed_ms = 0
         self._closed = asyncio.Event()
         self._parts: list[Record] = []
+        self._foreseen_ms = 0
 
     async def run(self) -> None:
         """Follow, for ever."""
@@ -101,11 +102,12 @@ class Relay:
         async with self._turn:
             async with self._database.read() as reader:
                 known = await sensors.every(reader)
-                rows = await readings.latest(reader)
+                rows = await readings.latest(reader, self._clock.now() if self._clock.feed.replayed else None)
                 issue = await forecasts.newest(reader, self._clock.now())
             self._state.forget()
             self._state.know(known)
             self._state.observe(rows)
+            self._foreseen_ms = issue.issued_ms if issue is not None else 0
             if issue is not None:
                 self._state.foresee(lambda: issue)
 
@@ -193,6 +195,10 @@ class Relay:
                 self._parts.append(record)
 
     def _foresee(self, complete: IssueComplete, issue: Callable[[], IssuedRows]) -> None:
+        """Take in an issue, unless a newer one of the present is served: a feed before may still be catching up."""
+        if complete.issued_ms < self._foreseen_ms <= to_ms(self._clock.now()):
+            return
+        self._foreseen_ms = complete.issued_ms
         self._state.foresee(issue)
         known = self._state.sensors
         later = Later(complete.sensors * complete.horizons, lambda: self._presenter.forecasts(issue(), known))

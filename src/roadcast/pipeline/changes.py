@@ -10,6 +10,8 @@ from roadcast.storage.engine import Database, Writer
 
 CHANNEL: LiteralString = "roadcast_changed"
 PAUSE_S = 1.0
+GATHER_S = 0.3
+"""What is told within this time is one change."""
 
 
 async def tell(writer: Writer) -> None:
@@ -30,17 +32,24 @@ class Follower:
         self._database = database
         self._on_change = on_change
         self._has_listened = False
+        self._changed = asyncio.Event()
 
     async def run(self) -> None:
         """Follow, for ever."""
-        while True:
-            with suppress(Unavailable):
-                await self._listen()
-            await asyncio.sleep(PAUSE_S)
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._listen())
+            while True:
+                await self._changed.wait()
+                await asyncio.sleep(GATHER_S)
+                self._changed.clear()
+                await self._on_change()
 
     async def _listen(self) -> None:
-        async with aclosing(self._database.listen(CHANNEL)) as told:
-            async for _ in told:
-                if self._has_listened:
-                    await self._on_change()
-                self._has_listened = True
+        while True:
+            with suppress(Unavailable):
+                async with aclosing(self._database.listen(CHANNEL)) as told:
+                    async for _ in told:
+                        if self._has_listened:
+                            self._changed.set()
+                        self._has_listened = True
+            await asyncio.sleep(PAUSE_S)

@@ -22,7 +22,7 @@ PERIOD_S = 1.0
 MISSES = 2
 """The database is down when it has not answered so many times in a row: one slow second alarms nobody."""
 COUNT_PERIOD_S = 30.0
-"""How often silent sensors are counted."""
+"""How often silent sensors are counted, at least; while they are too many, at every look."""
 SILENT_SHARE = 0.5
 """A feed is degraded when a larger share of the sensors of the last days is silent."""
 STILL_SENDS = "See that the detectors' source still sends."
@@ -49,7 +49,8 @@ class Detect:
         self._announce = announce
         self._misses = 0
         self._silent = ""
-        self._counted_s = -COUNT_PERIOD_S
+        self._count_s = min(COUNT_PERIOD_S, stale_after_s / 4)
+        self._counted_s = -self._count_s
         self._changes: asyncio.Queue[tuple[Part | None, Part]] = asyncio.Queue(_QUEUE)
         board.on_change(self._note)
 
@@ -73,7 +74,7 @@ class Detect:
             await self._database.ping()
             async with self._database.read() as reader:
                 newest_ms = await readings.newest_ms(reader)
-                if newest_ms is not None and time.monotonic() - self._counted_s >= COUNT_PERIOD_S:
+                if newest_ms is not None and (self._silent or time.monotonic() - self._counted_s >= self._count_s):
                     self._counted_s = time.monotonic()
                     self._silent = await self._count_silent(reader)
         except Unavailable as error:

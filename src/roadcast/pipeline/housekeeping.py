@@ -1,7 +1,7 @@
 """Housekeeping: partitions are made ahead of the readings, indexed once closed, dropped when their time is over."""
 
 import asyncio
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
@@ -47,6 +47,7 @@ class Housekeeping:
         *,
         readings: Partitions,
         forecasts: Partitions,
+        recompute: Callable[[date], Awaitable[None]],
     ) -> None:
         self._database = database
         self._clock = clock
@@ -54,6 +55,7 @@ class Housekeeping:
         self._retention = retention
         self._readings = readings
         self._forecasts = forecasts
+        self._recompute = recompute
 
     async def run(self) -> None:
         """Keep house, for ever."""
@@ -81,9 +83,12 @@ class Housekeeping:
         dropped = await self._drop_before(_first(now, self._retention.forecasts), self._forecasts)
         if self._retention.readings is not None:
             first = _first(now, self._retention.readings)
-            dropped += await self._drop_before(first, self._readings)
+            gone = await self._drop_before(first, self._readings)
             async with self._patient() as writer:
                 await readings.forget_rest(writer, first)
+            if gone:  # of the local day before, some hours may lie in the first that is kept
+                await self._recompute(first - timedelta(days=1))
+            dropped += gone
         async with self._patient() as writer:
             await incidents.forget_alerts(writer, now - timedelta(days=ALERT_DAYS))
         if dropped:

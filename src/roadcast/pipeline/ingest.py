@@ -6,6 +6,7 @@ import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
+from datetime import date
 
 import numpy as np
 import structlog
@@ -64,7 +65,8 @@ class Ingest:
     """Checks, stores, closes windows and publishes.
 
     `visible` waits until this process's live state holds a position of the log, so that a reading that was
-    answered for is seen by the next request.
+    answered for is seen by the next request. `begun` has it read the state anew where a replay begins, to which later
+    readings are still to come.
     """
 
     def __init__(
@@ -75,6 +77,7 @@ class Ingest:
         board: Board,
         config: IngestConfig,
         visible: Callable[[int], Awaitable[None]],
+        begun: Callable[[], Awaitable[None]],
     ) -> None:
         self._database = database
         self._log = log
@@ -82,6 +85,7 @@ class Ingest:
         self._board = board
         self._config = config
         self._visible = visible
+        self._begun = begun
         self._recorder = Recorder(config.interval_ms, config.timezone)
         self._closer = Closer(config.interval_ms, config.idle_timeout_s)
         self._queue: deque[_Job] = deque()
@@ -126,25 +130,33 @@ class Ingest:
         return await job.done
 
     async def reload(self) -> None:
-        """Read again what is known of the feed and the sensors, and go on with the newest window that has begun."""
+        """Read again what is known of the feed and the sensors.
+
+        Another feed goes on with the newest window that has begun; the same one with what its sensors have reported.
+        """
         async with self._turn, self._database.read() as reader:
-            self._clock.feed = await marks.feed(reader) or self._clock.feed
+            feed = await marks.feed(reader) or self._clock.feed
+            begins = self._closer.closed_ms is None or not feed.follows(self._clock.feed)
+            self._clock.feed = feed
             await self._recorder.load(reader)
             span = await readings.span(reader)
-            if span is not None:
+            if begins and span is not None:
                 newest_ms = min(span[1], to_ms(self._clock.now()))
                 self._closer.resume(self._window_before(newest_ms))
 
     async def learn_references(self, until_ms: int) -> int:
         """Give a reference speed to the sensors that lack one, from readings up to `until_ms`; to how many."""
-        async with self._turn:
-            async with self._database.write(BULK_TIMEOUT_S) as writer:
-                learnt = await learn_references(writer, self._recorder, until_ms)
-            self._recorder.learn(learnt)
-        return len(learnt)
+        async with self._turn, self._database.write(BULK_TIMEOUT_S) as writer:
+            return len(await learn_references(writer, self._recorder, until_ms))
+
+    async def recompute(self, day: date) -> None:
+        """Compute the sums of a UTC day, and of the same local day, again from the readings."""
+        async with self._turn, self._database.write(BULK_TIMEOUT_S) as writer:
+            await self._recorder.recompute(writer, day)
 
     async def run(self) -> None:
         """Store what arrives, for ever."""
+        self._closer = Closer(self._config.interval_ms, self._config.idle_timeout_s)
         await self.reload()
         self._board.report("ingest", Status.OK)
         try:
@@ -264,9 +276,12 @@ class Ingest:
             if self._in_doubt:
                 await changes.tell(writer)  # what was committed then, if anything, was never published
         self._in_doubt = False
+        earlier = feed.replayed and begins
         self._clock.feed = feed
         if begins:
             self._closer.resume(before_ms)
+        if earlier:
+            await self._begun()
         return recorded
 
     def _window_before(self, at_ms: int) -> int:

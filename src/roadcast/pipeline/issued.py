@@ -38,7 +38,9 @@ def _rounded_down(values: NDArray[np.float32], digits: int) -> NDArray[np.float3
     return (np.floor(values.astype(np.float64) * scale) / scale).astype(np.float32)
 
 
-def issue_records(rows: IssuedRows, sensors: Mapping[int, Sensor], interval_ms: int) -> list[Record]:
+def issue_records(
+    rows: IssuedRows, sensors: Mapping[int, Sensor], interval_ms: int, *, on_demand: bool
+) -> list[Record]:
     """One message per sensor, and the one that says that they are all."""
     shared = {"issued_ms": rows.issued_ms, "interval_ms": interval_ms, "model": rows.model, "version": rows.version}
     arrays: dict[str, NDArray[np.float32]] = {name: getattr(rows, name) for name in _PUBLISHED}
@@ -48,6 +50,6 @@ def issue_records(rows: IssuedRows, sensors: Mapping[int, Sensor], interval_ms: 
         {"sensor_id": code, "sensor_no": number, "age_ticks": age, **{name: a[i] for name, a in arrays.items()}}
         for i, (code, number, age) in enumerate(zip(codes, numbers, ages, strict=True))
     )
-    done = IssueComplete(rows.issued_ms, len(numbers), rows.speed.shape[1], rows.model, rows.version)
+    done = IssueComplete(rows.issued_ms, len(numbers), rows.speed.shape[1], rows.model, rows.version, on_demand)
     parts = [Record(code, value) for code, value in zip(codes, encode_rows(shared, own), strict=True)]
     return [*parts, Record("", encode(done))]

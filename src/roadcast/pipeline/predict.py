@@ -14,7 +14,7 @@ from roadcast.domain.sensor import Link, Sensor, free_speeds
 from roadcast.domain.times import DAY_MS, from_ms, to_ms
 from roadcast.errors import Unavailable
 from roadcast.forecasting.graph import Graph
-from roadcast.forecasting.history import History
+from roadcast.forecasting.history import STATE_TICKS, History
 from roadcast.pipeline.forecaster import LEARNT, EngineConfig, ForecasterProcess, Span
 from roadcast.pipeline.issued import issue_records, issued_rows
 from roadcast.pipeline.state_window import StateWindow
@@ -150,7 +150,7 @@ class Predict:
             Unavailable: there are no readings yet.
         """
         newest_ms = await self._newest_tick()
-        if newest_ms is None:
+        if newest_ms is None or newest_ms <= self._over_ms - STATE_TICKS * self._config.interval_ms:
             raise Unavailable("There are no readings yet to forecast from.", retry_after_s=30)
         issued_ms = self._issued_by(self._clock.feed)
         at_ms = max(newest_ms, issued_ms or 0)
@@ -161,9 +161,16 @@ class Predict:
         ticks = 1 if issued_ms is None else max(1, (at_ms - issued_ms) // self._config.interval_ms)
         return Asked(at_ms, self._issue_s * min(ticks, CATCH_UP_TICKS))
 
-    def is_asked(self, issued_ms: int) -> bool:
-        """Whether an issue is being made, or will be as asked."""
-        return issued_ms in (self._asked_ms, self._issuing_ms)
+    def is_asked(self, at_ms: int) -> bool:
+        """Whether somebody waits for a tick's issue, which is made anew."""
+        return at_ms == self._asked_ms
+
+    def is_to_come(self, at_ms: int) -> bool:
+        """Whether a tick's issue is being made, or its turn is still to come; after a start, also the newest tick's."""
+        if at_ms == self._issuing_ms:
+            return True
+        issued_ms = self._issued_by(self._clock.feed)
+        return (self._over_ms - self._config.interval_ms if issued_ms is None else issued_ms) < at_ms <= self._over_ms
 
     def _issued_by(self, feed: Feed) -> int | None:
         """The newest issue, if it was of this feed: another may begin earlier."""
@@ -183,7 +190,7 @@ class Predict:
             async with self._turn:
                 asked_ms = self._asked_ms
                 if asked_ms is not None and self._is_due(asked_ms):
-                    await self._catch_up(asked_ms)
+                    await self._catch_up(asked_ms, on_demand=True)
                 if self._asked_ms == asked_ms:
                     self._asked_ms = None
             await self._asked.wait()
@@ -194,18 +201,27 @@ class Predict:
     async def _newest_tick(self) -> int | None:
         """The end of the newest window that holds readings and is over."""
         async with self._database.read() as reader:
-            span = await readings.span(reader)
-        over_ms = to_ms(self._clock.now()) // self._config.interval_ms * self._config.interval_ms
-        return None if span is None or span[0] > over_ms else min(span[1], over_ms)
+            return await readings.newest_tick(reader, from_ms(self._over_ms))
 
-    async def _catch_up(self, newest_ms: int) -> None:
+    @property
+    def _over_ms(self) -> int:
+        """The end of the newest window that is over."""
+        return to_ms(self._clock.now()) // self._config.interval_ms * self._config.interval_ms
+
+    async def _catch_up(self, newest_ms: int, *, on_demand: bool = False) -> None:
         """Issue for a tick, and first for those missed before it."""
         self._feed = self._clock.feed
         for at_ms in await self._missed(newest_ms):
-            await self._issue(at_ms)
+            await self._issue(at_ms, on_demand=on_demand and at_ms == newest_ms)
 
     async def _missed(self, newest_ms: int) -> Sequence[int]:
-        """A tick, and before it those that came after the last issue: a crash lost their turn, or it is to come."""
+        """A tick, and before it those that came after the last issue.
+
+        Their turn is to come; or a crash or an outage has lost it, and then only so many are made up for.
+        """
+        issued_ms = self._issued_by(self._clock.feed)
+        if issued_ms is not None and issued_ms < newest_ms:
+            return range(issued_ms + self._config.interval_ms, newest_ms + 1, self._config.interval_ms)
         async with self._database.read() as reader:
             last = await forecasts.newest_time(reader) or await marks.mark(reader, marks.BEGAN)
         feed = self._clock.feed
@@ -235,11 +251,11 @@ class Predict:
                 self._feed = feed
                 await self._issue(at_ms)
 
-    async def _issue(self, at_ms: int) -> None:
+    async def _issue(self, at_ms: int, *, on_demand: bool = False) -> None:
         """Forecast from the state of the network at the tick that ends at `at_ms`; store and publish."""
         self._issuing_ms = at_ms
         try:
-            await self._issue_now(at_ms)
+            await self._issue_now(at_ms, on_demand=on_demand)
         except BaseException:  # whatever it was: what the window was to hold may not be in it
             self._window = StateWindow(self._config.interval_ms)
             raise
@@ -247,7 +263,7 @@ class Predict:
             self._issuing_ms = None
         self._issued_ms = at_ms
 
-    async def _issue_now(self, at_ms: int) -> None:
+    async def _issue_now(self, at_ms: int, *, on_demand: bool) -> None:
         if self._window.is_past(at_ms):
             self._fitted_day = None  # another feed, which begins earlier
             self._window = StateWindow(self._config.interval_ms)
@@ -260,14 +276,14 @@ class Predict:
         if not len(rows.sensor_no):
             self._board.report("predict", Status.OK, f"nothing is known at {from_ms(at_ms):%Y-%m-%d %H:%M} UTC")
             return
-        await self._keep(rows)
+        await self._keep(rows, on_demand=on_demand)
         self._issue_s = time.monotonic() - began
         self._say(at_ms, rows.model)
 
     def _say(self, at_ms: int, model: str) -> None:
-        """What was issued, and whether that is long past on the feed's clock."""
+        """What was issued, and whether a replay is far ahead of it. How old a live feed is, is a part of its own."""
         behind = (to_ms(self._clock.now()) - at_ms) // self._config.interval_ms
-        lags = behind > LAG_TICKS
+        lags = self._clock.feed.replayed and behind > LAG_TICKS
         said = f"issued {from_ms(at_ms):%Y-%m-%d %H:%M} UTC with {model}"
         self._board.report(
             "predict",
@@ -276,11 +292,11 @@ class Predict:
             "Wait, or let the feed come more slowly." if lags else "",
         )
 
-    async def _keep(self, rows: IssuedRows) -> None:
+    async def _keep(self, rows: IssuedRows, *, on_demand: bool) -> None:
         """Store, then publish."""
         async with self._database.write() as writer:
             await forecasts.store(writer, rows, self.partitions)
-        records = issue_records(rows, self._network.sensors, self._config.interval_ms)
+        records = issue_records(rows, self._network.sensors, self._config.interval_ms, on_demand=on_demand)
         await self._log.publish(self._config.topic_out, records)
 
     async def _fit(self, at_ms: int) -> None:

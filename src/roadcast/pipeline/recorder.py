@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, time, timedelta
+from uuid import uuid4
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,7 +13,7 @@ from roadcast.domain.reading import OCCUPANCY, SPEED, ReadingBatch
 from roadcast.domain.sensor import Sensor, free_speeds
 from roadcast.domain.times import DAY_MS, EPOCH, HOUR_MS, to_ms, utc_offset_ms
 from roadcast.flow.congestion import CONGESTED_BELOW, reference_speed
-from roadcast.storage import readings, rollups, sensors
+from roadcast.storage import marks, readings, rollups, sensors
 from roadcast.storage.engine import BULK_TIMEOUT_S, Database, Reader, Writer
 from roadcast.storage.partitions import Partitions
 from roadcast.storage.readings import Rows, Written
@@ -20,6 +21,10 @@ from roadcast.windows import group, local_day, row_sums, tick_end, tick_grid
 
 REFERENCE_DAYS = 28
 """How far back reference speeds look: four weeks hold every kind of day."""
+LEARNT = "references"
+"""The fact that changes whenever reference speeds are learnt."""
+_SHARE_REFERENCES = "SELECT pg_advisory_xact_lock_shared(hashtext('references'), 0)"
+_OWN_REFERENCES = "SELECT pg_advisory_xact_lock(hashtext('references'), 0)"
 CHANGE_MS = 3 * HOUR_MS
 """More than any clock change moves the ends of a local day."""
 
@@ -42,15 +47,22 @@ class Recorder:
     numbers: dict[str, int] = field(default_factory=dict[str, int])
     partitions: Partitions = field(default_factory=lambda: Partitions("readings"))
     _reference: NDArray[np.float32] = field(default_factory=lambda: np.full(1, np.nan, np.float32))
+    _learnt: str | None = None
 
     async def load(self, reader: Reader) -> None:
         """Read what is known of the sensors: at first, after a failure, and when it has changed."""
+        self._learnt = await marks.meta(reader, LEARNT)
         known = await sensors.every(reader)
         self.numbers = {sensor.sensor_id: number for number, sensor in known.items()}
         self._reference = _by_number(known)
 
     async def record(self, writer: Writer, batch: ReadingBatch, received_ms: NDArray[np.int64]) -> Recorded:
-        """Store a checked batch, whose rows became known at `received_ms` [n]."""
+        """Store a checked batch, whose rows became known at `received_ms` [n].
+
+        Reference speeds stay as they are until the transaction ends: whoever learns new ones, in whatever process,
+        waits, and those learnt since are read first.
+        """
+        await self._agree(writer)
         if any(code not in self.numbers for code in batch.codes):
             self.numbers |= await sensors.register(writer, batch.codes)
         lookup = np.array([self.numbers[code] for code in batch.codes], np.int32)
@@ -59,10 +71,10 @@ class Recorder:
         await self.roll_up(writer, written.added, written.removed)
         return Recorded(given, written, dict(zip(lookup.tolist(), batch.codes, strict=True)))
 
-    def learn(self, speeds: Mapping[int, float]) -> None:
-        """Take over reference speeds in mph by sensor number, once they are committed."""
-        self._cover(max(speeds, default=0))
-        self._reference[list(speeds)] = list(speeds.values())
+    async def _agree(self, writer: Writer) -> None:
+        await writer.run(_SHARE_REFERENCES)
+        if await marks.meta(writer, LEARNT) != self._learnt:
+            await self.load(writer)
 
     async def roll_up(self, writer: Writer, added: Rows, removed: Rows) -> None:
         """Add to the rollups what was added, and take out what was removed."""
@@ -80,6 +92,7 @@ class Recorder:
         """Compute from the readings again the ticks of a UTC day, and each sensor's sums of the same local day."""
         start_ms = to_ms(datetime.combine(day, time(), UTC))
         local_ms = start_ms - int(utc_offset_ms(np.array([start_ms + DAY_MS // 2]), self.timezone)[0])
+        await self._agree(writer)
         first_ms, last_ms = min(start_ms, local_ms - CHANGE_MS), max(start_ms, local_ms + CHANGE_MS) + DAY_MS
         await self.partitions.lock(writer, [day + timedelta(days=days) for days in (-1, 0, 1)])
         rows = await readings.between(writer, first_ms, last_ms)
@@ -174,9 +187,10 @@ async def rebuild_rollups(database: Database, recorder: Recorder) -> None:
 async def learn_references(writer: Writer, recorder: Recorder, until_ms: int) -> dict[int, float]:
     """Give a reference speed to the sensors that have none and enough readings; in mph by sensor number.
 
-    The rollups, which compare speeds with them, follow; the recorder must `learn` them after the commit. A reference
-    stays once it is known, so that what was called congested yesterday is not called otherwise today.
+    The rollups, which compare speeds with them, follow; nobody records meanwhile. A reference stays once it is known,
+    so that what was called congested yesterday is not called otherwise today.
     """
+    await writer.run(_OWN_REFERENCES)
     known = await sensors.every(writer)
     lacking = [number for number, sensor in known.items() if sensor.reference_speed is None]
     rows = readings.NOTHING
@@ -185,6 +199,7 @@ async def learn_references(writer: Writer, recorder: Recorder, until_ms: int) ->
     learnt = await asyncio.to_thread(_references, rows, lacking, recorder.interval_ms, until_ms)
     if learnt:
         await sensors.set_reference_speeds(writer, learnt)
+        await marks.set_meta(writer, LEARNT, uuid4().hex)
         await recorder.refer(writer, known, learnt)
     return learnt
 

@@ -58,13 +58,17 @@ class Scorer:
             self._board.report("score", Status.OK)
             async for batch in subscription.batches(10_000):
                 complete = (decode(record.value) for record in batch if not record.key)
-                issues = [message.issued_ms for message in complete if isinstance(message, IssueComplete)]
+                issues = [self._closed_by(message) for message in complete if isinstance(message, IssueComplete)]
                 if issues:
                     if len(issues) < _BATCH_TICKS:
                         await asyncio.sleep(_SETTLE_S)  # so that a fast replay's ticks are scored many at a time
                     reach_ms = self._config.horizons * self._config.interval_ms
                     await self._catch_up(from_ms(min(issues) - reach_ms), from_ms(max(issues)))
                 await subscription.commit(batch[-1].position)
+
+    def _closed_by(self, issue: IssueComplete) -> int:
+        """The newest window that is closed when an issue comes: its own, unless somebody could not wait for that."""
+        return issue.issued_ms - self._config.interval_ms * issue.on_demand
 
     async def _begin(self) -> None:
         """Score what a crash has left, among all issues that are kept."""

@@ -5,7 +5,7 @@
 """
 
 import asyncio
-from collections.abc import AsyncGenerator, Generator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Generator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from typing import Any, LiteralString, Self, cast
@@ -106,11 +106,11 @@ class Writer(Reader):
 class Database:
     """The pool."""
 
-    def __init__(self, reading: AsyncEngine, writing: AsyncEngine, *, query_timeout_s: float, remedy: str) -> None:
+    def __init__(self, reading: AsyncEngine, writing: AsyncEngine, address: Address, *, query_timeout_s: float) -> None:
         self._reading = reading
         self._writing = writing
         self._query_timeout_s = query_timeout_s
-        self._remedy = remedy
+        self._address = address
         self._pings: set[asyncio.Task[None]] = set()
 
     @classmethod
@@ -133,8 +133,8 @@ class Database:
         return cls(
             engine(f"{reading} -c statement_timeout={round(query_timeout_s * 1000)}"),
             engine(f"-c statement_timeout={round(WRITE_TIMEOUT_S * 1000)}"),
+            address,
             query_timeout_s=query_timeout_s,
-            remedy=address.remedy,
         )
 
     @asynccontextmanager
@@ -163,7 +163,7 @@ class Database:
         Raises:
             Unavailable: the database is away or the pool is exhausted.
         """
-        with _unavailable(self._remedy):
+        with _unavailable(self._address.remedy):
             async with self._writing.connect() as connection:
                 await connection.execution_options(isolation_level="AUTOCOMMIT")
                 await connection.execute(text(sql))
@@ -180,7 +180,7 @@ class Database:
         done, _ = await asyncio.wait({asking}, timeout=timeout_s)
         if not done:
             asking.cancel()  # not waited for: a driver whose server is frozen takes ten seconds to give up
-            raise Unavailable(f"The database did not answer within {timeout_s:g} s.", remedy=self._remedy)
+            raise Unavailable(f"The database did not answer within {timeout_s:g} s.", remedy=self._address.remedy)
         asking.result()
 
     async def _ask(self) -> None:
@@ -193,24 +193,47 @@ class Database:
         Raises:
             Unavailable: the connection cannot be had, or is lost.
         """
-        with _unavailable(self._remedy):
-            async with self._reading.connect() as connection:
-                try:
-                    driver = await Reader(connection).driver()
-                    await driver.set_autocommit(True)
-                    await driver.execute("LISTEN " + channel)
-                    yield ""
-                    async for notice in driver.notifies():
-                        yield notice.payload
-                finally:
-                    await connection.invalidate()  # it listens, and commits by itself: not for others
+        async with self._session() as driver:
+            await driver.execute("LISTEN " + channel)
+            yield ""
+            async for notice in driver.notifies():
+                yield notice.payload
+
+    async def be_alone(self, held: Callable[[], None], patience_s: float) -> None:
+        """Be the only process that does this on this database, for as long as a connection of its own lives.
+
+        `held` hears when it is so.
+
+        Raises:
+            Conflict: another process has done it for `patience_s`.
+            Unavailable: the connection cannot be had, or is lost.
+        """
+        async with self._session() as driver:
+            await _acquire(driver, patience_s)
+            held()
+            async for _ in driver.notifies():  # there are none: it waits for the end
+                pass
+
+    @asynccontextmanager
+    async def _session(self) -> AsyncGenerator[psycopg.AsyncConnection[Any]]:
+        """A connection beside the pools, which commits by itself."""
+        where = self._address
+        with _unavailable(where.remedy):
+            driver = await psycopg.AsyncConnection.connect(
+                host=where.host, port=where.port, user=where.user, password=where.password, dbname=where.database,
+                connect_timeout=max(2, round(self._query_timeout_s)), autocommit=True,
+            )  # fmt: skip
+            try:
+                yield driver
+            finally:
+                await driver.close()
 
     @asynccontextmanager
     async def _transaction(
         self, engine: AsyncEngine, timeout_s: float | None, usual_s: float
     ) -> AsyncGenerator[AsyncConnection]:
         """A transaction within the server's own time-out, or a little longer where the server is frozen."""
-        with _unavailable(self._remedy):
+        with _unavailable(self._address.remedy):
             patience = asyncio.timeout((timeout_s or usual_s) + GRACE_S)
             async with patience, engine.connect() as connection, connection.begin():
                 try:
@@ -220,24 +243,6 @@ class Database:
                 except asyncio.CancelledError:
                     await connection.invalidate()  # it may be in the middle of a COPY, which cannot be rolled back
                     raise
-
-    @asynccontextmanager
-    async def alone(self, patience_s: float) -> AsyncGenerator[None]:
-        """Be the only process in such a block on this database, for as long as a connection of its own lives.
-
-        Raises:
-            Conflict: another process has been in one for `patience_s`.
-            Unavailable: the database is away.
-        """
-        with _unavailable(self._remedy):
-            async with self._reading.connect() as connection:
-                driver = await Reader(connection).driver()
-                await driver.set_autocommit(True)
-                try:
-                    await _acquire(driver, patience_s)
-                    yield
-                finally:
-                    await connection.invalidate()  # which gives the lock back
 
     async def close(self) -> None:
         """Close every connection."""

@@ -1,5 +1,7 @@
 """Bring the schema up to date at start, once however many processes start together."""
 
+from collections.abc import Generator
+from contextlib import contextmanager
 from pathlib import Path
 
 from alembic import command
@@ -17,20 +19,35 @@ OLDEST = 130_000
 """server_version_num of the oldest PostgreSQL that is supported."""
 
 
-def migrate(address: Address, *, timeout_s: float, timezone: str = "UTC") -> None:
+def expect_usable(address: Address, *, timeout_s: float, timezone: str) -> None:
+    """Find out whether the database can be used, and change nothing.
+
+    Raises:
+        StartError: the server is away, refuses us or is not one we can use.
+    """
+    with _connected(address, timeout_s) as connection:
+        _refuse_unusable(connection, timezone)
+
+
+def migrate(address: Address, *, timeout_s: float) -> None:
     """Run the migrations that are missing, under an advisory lock.
 
     Raises:
-        StartError: the server is away, refuses us or is not one we can use, or the schema is of a newer Roadcast.
+        StartError: the server is away or refuses us, or the schema is of a newer Roadcast.
     """
+    with _connected(address, timeout_s) as connection:
+        connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _LOCK})
+        _upgrade(connection)
+
+
+@contextmanager
+def _connected(address: Address, timeout_s: float) -> Generator[Connection]:
     # client_encoding: from a database without an encoding the driver would give bytes, not text
     options = {"connect_timeout": max(2, round(timeout_s)), "client_encoding": "utf8"}
     engine = create_engine(address.url(), connect_args=options)
     try:
         with engine.begin() as connection:
-            _refuse_unusable(connection, timezone)
-            connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _LOCK})
-            _upgrade(connection)
+            yield connection
     except DBAPIError as error:
         where = f"{address.database} on {address.host}:{address.port}"
         remedy = OWN_IT if isinstance(error.orig, InsufficientPrivilege) else address.remedy

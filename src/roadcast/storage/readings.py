@@ -223,6 +223,12 @@ async def span(reader: Reader) -> tuple[int, int] | None:
     return None if row is None or row["first"] is None else (to_ms(row["first"]), to_ms(row["last"]))
 
 
+async def newest_tick(reader: Reader, until: datetime) -> int | None:
+    """The end of the newest window up to a time that holds readings, or None where there is none."""
+    end: datetime | None = await reader.value("SELECT max(tick_end) FROM ticks WHERE tick_end <= :until", until=until)
+    return None if end is None else to_ms(end)
+
+
 async def newest_ms(reader: Reader) -> int | None:
     """The time of the newest reading, or None where there is nothing."""
     ends = await span(reader)
@@ -335,6 +341,11 @@ async def one(reader: Reader, sensor_no: int, ts: datetime) -> Rows:
 
 
 async def forget_rest(writer: Writer, day: date) -> None:
-    """Delete what belongs to the readings of UTC days before `day`, whose partitions are dropped."""
-    for table, column in (("reading_revisions", "ts"), ("ticks", "tick_end"), ("sensor_days", "day")):
-        await writer.run(f"DELETE FROM {table} WHERE {column} < CAST(:day AS date)", day=day)
+    """Delete what belongs to the readings of UTC days before `day`, whose partitions are dropped.
+
+    The local day before may hold hours of `day`, and is left.
+    """
+    firsts = {"reading_revisions.ts": day, "ticks.tick_end": day, "sensor_days.day": day - timedelta(days=1)}
+    for column, first in firsts.items():
+        table = column.partition(".")[0]
+        await writer.run(f"DELETE FROM {table} WHERE {column} < CAST(:first AS date)", first=first)

@@ -28,7 +28,7 @@ from roadcast.api.deps import (
 from roadcast.api.fields import Code, invalid
 from roadcast.api.problems import JSON_BODY, NOT_FOUND, RESPONSES
 from roadcast.domain.ids import Packed, pack, unpack
-from roadcast.domain.times import from_ms, to_ms
+from roadcast.domain.times import from_ms
 from roadcast.errors import InvalidInput, NotFound
 from roadcast.live.documents import ForecastDocument, Presenter
 from roadcast.storage import forecasts, scores
@@ -170,11 +170,17 @@ def _bad_horizon(context: ApiContext, minutes: int) -> InvalidInput:
 async def prediction(context: Context, present: Present, prediction_id: UUID) -> Response:
     """One forecast of any issue that is kept."""
     wanted = _unpacked(context, prediction_id)
-    if context.predictor.pending(wanted.at_ms) or _is_to_come(context, wanted.at_ms):
+    if context.predictor.pending(wanted.at_ms):
         return answer(_prediction(prediction_id, "pending"))
     issue = await _issue(context, wanted)
     found = _documents(context, present, issue, wanted) if issue else []
-    return answer(_prediction(prediction_id, "completed" if found else "unavailable", *found))
+    if found:
+        return answer(_prediction(prediction_id, "completed", *found))
+    if context.predictor.expected(wanted.at_ms):
+        return answer(_prediction(prediction_id, "pending"))
+    if issue is None:
+        await _expect_turn(context, wanted)
+    return answer(_prediction(prediction_id, "unavailable"))
 
 
 def _prediction(prediction_id: UUID, state: State, found: ForecastDocument | None = None) -> PredictionDocument:
@@ -204,26 +210,17 @@ def _no_prediction(prediction_id: UUID) -> NotFound:
     return NotFound(f"There is no prediction {prediction_id}.", remedy="/api/predictions/latest lists the newest.")
 
 
-def _is_to_come(context: ApiContext, at_ms: int) -> bool:
-    """Whether that window is over and the newest issue is older: also after a restart, which forgets who asked."""
-    issue, now_ms = context.state.issue, to_ms(context.clock.now())
-    interval_ms = context.interval_s * 1000
-    over_ms = now_ms // interval_ms * interval_ms
-    return at_ms % interval_ms == 0 and (issue.issued_ms if issue else over_ms - interval_ms) < at_ms <= over_ms
-
-
 async def _issue(context: ApiContext, wanted: Packed) -> IssuedRows | None:
-    """The issue that holds it; None where there is none with that sensor.
-
-    Raises:
-        NotFound: there was nothing to forecast from at that time.
-    """
+    """The issue that holds it; None where there is none with that sensor."""
     issue = context.state.issue
     if issue is not None and issue.issued_ms == wanted.at_ms:
         return issue
-    at = from_ms(wanted.at_ms)
     async with context.database.read() as reader:
-        issue = await forecasts.issued(reader, at, wanted.sensor_no)
-        if issue is None and not await forecasts.could_be_issued(reader, at):
+        return await forecasts.issued(reader, from_ms(wanted.at_ms), wanted.sensor_no)
+
+
+async def _expect_turn(context: ApiContext, wanted: Packed) -> None:
+    """Raises NotFound where there was nothing to forecast from at that time."""
+    async with context.database.read() as reader:
+        if not await forecasts.could_be_issued(reader, from_ms(wanted.at_ms)):
             raise _no_prediction(pack(wanted.sensor_no, wanted.at_ms, wanted.horizon_minutes))
-    return issue
