@@ -11,7 +11,7 @@ from multiprocessing import get_context
 import numpy as np
 from numpy.typing import NDArray
 
-from roadcast.domain.reading import VARIABLES, ReadingBatch, merge
+from roadcast.domain.reading import OCCUPANCY, VARIABLES, ReadingBatch, merge
 from roadcast.domain.sensor import Link
 from roadcast.domain.times import DAY_MS
 from roadcast.errors import SourceError
@@ -24,6 +24,8 @@ from roadcast.windows import tick_end, tick_grid
 
 WINDOW = 12
 """The first issue of a test comes so many ticks after its begin, as in published protocols."""
+PERCENT = 100
+"""Occupancies are judged in percent: errors are counted in steps that would swallow a fraction."""
 USUAL_INTERVAL_MS = 300_000
 MINUTE_MS = 60_000
 
@@ -56,7 +58,7 @@ def recording(
     grid = tick_grid(
         batch.sensor, batch.at_ms, batch.values,
         end_ms=int(ends.max()), ticks=ticks, sensors=len(batch.codes), interval_ms=interval_ms,
-    )[:, :, [column]]  # fmt: skip
+    )[:, :, [column]] * np.float32(PERCENT if column == OCCUPANCY else 1)  # fmt: skip
     history = History(grid, (variable,), int(ends.max()), interval_ms, timezone)
     return Recording(history, graph_of(links, batch.codes), batch.codes)
 

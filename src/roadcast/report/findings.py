@@ -7,7 +7,7 @@ from math import isnan
 from roadcast.forecasting.evaluation import Measures, Outcome, Task, measures
 from roadcast.forecasting.history import VOLUME
 
-UNITS = {"speed": "mph", "volume": "vehicles per interval", "density": "veh/mi", "occupancy": "fraction"}
+UNITS = {"speed": "mph", "volume": "vehicles per interval", "density": "veh/mi", "occupancy": "percent"}
 BEFORE = ("forecaster", "ahead")
 HEADINGS = ("MAE", "RMSE", "MAPE", "bias", "80 %", "90 %", "Winkler", "ECE")
 """Of `cells`."""
