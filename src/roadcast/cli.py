@@ -45,6 +45,9 @@ def main() -> None:
     signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         sys.exit(app(standalone_mode=False))
+    except (KeyboardInterrupt, typer.Abort):  # typer makes the one of the other
+        _say("interrupted.")
+        sys.exit(130)
     except typer.TyperException as error:
         if str(error):  # what has none has shown the help
             what = error.format_message().replace("Value error, ", "").removesuffix(".")
@@ -56,9 +59,6 @@ def main() -> None:
         said = f"{error.filename}: {error.strerror}" if isinstance(error, OSError) else str(error)
         _say(said)
         sys.exit(1)
-    except KeyboardInterrupt:
-        _say("interrupted.")
-        sys.exit(130)
 
 
 def _say(text: str) -> None:

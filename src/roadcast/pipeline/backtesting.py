@@ -1,16 +1,18 @@
 """Backtest: forecasters learn from the first part of a file, and are judged on the rest. Nothing is stored."""
 
+import asyncio
 import resource
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
-from multiprocessing import get_context
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import cast
 
 import numpy as np
 from numpy.typing import NDArray
 
+from roadcast.child import Child
 from roadcast.domain.reading import OCCUPANCY, VARIABLES, ReadingBatch, merge
 from roadcast.domain.sensor import Link
 from roadcast.domain.times import DAY_MS
@@ -24,6 +26,7 @@ from roadcast.windows import tick_end, tick_grid
 
 WINDOW = 12
 """The first issue of a test comes so many ticks after its begin, as in published protocols."""
+JUDGE_TIMEOUT_S = 86_400.0
 PERCENT = 100
 """Occupancies are judged in percent: errors are counted in steps that would swallow a fraction."""
 USUAL_INTERVAL_MS = 300_000
@@ -86,13 +89,36 @@ def graph_of(links: Sequence[Link], codes: Sequence[str]) -> Graph:
 def backtest(
     forecasters: Sequence[Forecaster], task: Task, done: Callable[[Outcome], None] = lambda _: None
 ) -> list[Outcome]:
-    """Judge each forecaster in a process of its own, so that time and memory are its own. `done` hears of each."""
-    days, outcomes = example_days(task), list[Outcome]()
-    with ProcessPoolExecutor(1, mp_context=get_context("spawn"), max_tasks_per_child=1) as pool:
+    """Judge each forecaster in a process of its own, so that time and memory are its own. `done` hears of each.
+
+    Raises:
+        ChildDown: a forecaster failed.
+    """
+    return asyncio.run(_judged(forecasters, Bench(task, example_days(task)), done))
+
+
+async def _judged(forecasters: Sequence[Forecaster], bench: "Bench", done: Callable[[Outcome], None]) -> list[Outcome]:
+    child, outcomes = Child("backtest", partial(replace, bench)), list[Outcome]()
+    try:
         for forecaster in forecasters:
-            outcomes.append(pool.submit(judge, forecaster, task, days).result())
+            child.start()
+            outcomes.append(cast("Outcome", await child.call("judge", forecaster, timeout_s=JUDGE_TIMEOUT_S)))
             done(outcomes[-1])
+    finally:
+        child.stop()
     return outcomes
+
+
+@dataclass(frozen=True, slots=True)
+class Bench:
+    """What the process holds: the task, and the days of which forecasts are kept."""
+
+    task: Task
+    days: Sequence[ExampleDay]
+
+    def judge(self, forecaster: Forecaster) -> Outcome:
+        """Judge one forecaster."""
+        return judge(forecaster, self.task, self.days)
 
 
 def judge(forecaster: Forecaster, task: Task, days: Sequence[ExampleDay] = ()) -> Outcome:
