@@ -11,15 +11,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 from integration.databases import connected
+from integration.test_housekeeping import housekeeping
 
 from roadcast.domain.clock import FeedClock
 from roadcast.domain.reading import ReadingBatch
 from roadcast.domain.times import DAY_MS, from_ms, to_ms
 from roadcast.embedded import postgres
-from roadcast.pipeline.housekeeping import Housekeeping, Retention
+from roadcast.pipeline.housekeeping import Retention
 from roadcast.pipeline.importing import Imported, import_history
 from roadcast.pipeline.recorder import Recorder
-from roadcast.services import Board
 from roadcast.sources.formats import Chunk
 from roadcast.storage import readings, sensors
 from roadcast.storage.engine import Address, Database
@@ -90,9 +90,7 @@ def test_many_days_are_stored_read_summed_again_and_dropped(few_locks):
                 )
 
             now = FIRST + timedelta(days=DAYS)
-            own = {"readings": Partitions("readings"), "forecasts": Partitions("forecasts")}
-            clock = FeedClock(lambda: now)
-            await Housekeeping(database, clock, Board(clock.now), Retention(readings=3, forecasts=3), **own).keep()
+            await housekeeping(database, FeedClock(lambda: now), Retention(readings=3, forecasts=3)).keep()
             async with database.read() as reader:
                 days = await Partitions("readings").days(reader)
                 assert (min(days), await reader.value("SELECT count(*) FROM ticks")) == (date(2022, 3, 8), 3)
