@@ -14,7 +14,7 @@ from roadcast.domain.times import to_ms
 from roadcast.forecasting.blend import Blend
 from roadcast.forecasting.boosting import GradientBoosting
 from roadcast.forecasting.forecaster import MEDIAN, PROBABILITIES, Forecast, Forecaster
-from roadcast.forecasting.forecasters import QUICK
+from roadcast.forecasting.forecasters import QUICK, why_no_trees
 from roadcast.forecasting.graph import Graph
 from roadcast.forecasting.graph_mlp import GraphMlp
 from roadcast.forecasting.history import STATE_TICKS, History
@@ -22,9 +22,13 @@ from roadcast.forecasting.perceptron import Training
 
 MLP = GraphMlp(training=Training(hidden=(16,), epochs=1))
 BOOSTING = GradientBoosting(cases=10_000, trees=10, leaves=7)
-FORECASTERS: tuple[Forecaster, ...] = (*QUICK, MLP, BOOSTING, Blend(net=MLP, trees=BOOSTING))
+NEEDS_TREES = pytest.mark.skipif(bool(why_no_trees()), reason=f"needs lightgbm: {why_no_trees()}")
+FORECASTERS = (
+    *(pytest.param(forecaster, id=forecaster.name) for forecaster in (*QUICK, MLP)),
+    *(pytest.param(each, id=each.name, marks=NEEDS_TREES) for each in (BOOSTING, Blend(net=MLP, trees=BOOSTING))),
+)
 """The learned ones with settings that are cheap to fit."""
-pytestmark = pytest.mark.parametrize("forecaster", FORECASTERS, ids=lambda forecaster: forecaster.name)
+pytestmark = pytest.mark.parametrize("forecaster", FORECASTERS)
 
 HORIZONS = 6
 SENSORS = 5

@@ -15,12 +15,12 @@ import orjson
 import pytest
 
 from roadcast.cli import main
-from roadcast.forecasting.autoregression import GraphAutoregression
 from roadcast.forecasting.blend import Blend
 from roadcast.forecasting.boosting import GradientBoosting
 from roadcast.forecasting.evaluation import Outcome, Task, Tolerance, measures, rehearse
 from roadcast.forecasting.example_days import example_days
 from roadcast.forecasting.forecaster import Fitted, Forecaster
+from roadcast.forecasting.forecasters import QUICK, why_no_trees
 from roadcast.forecasting.graph import Graph
 from roadcast.forecasting.graph_mlp import GraphMlp
 from roadcast.forecasting.history import History
@@ -36,11 +36,10 @@ from roadcast.sources.formats import FormatOptions, open_source
 DAY, SENSORS = 288, 4
 MEASURES = ["count", "mae", "rmse", "mape", "bias", "coverage_80", "coverage_90", "winkler_80", "winkler_90", "ece"]
 KEYS = ["forecaster", "horizon_steps", *MEASURES, "train_cpu_s", "peak_mb"]
-"""Of a row, as the issue that asks for this command names them."""
+"""Of a row."""
 NET, TREES = GraphMlp(training=Training(hidden=(8,), epochs=1)), GradientBoosting(cases=5_000, trees=5, leaves=7)
-FORECASTERS: tuple[Forecaster, ...] = (
-    LastValue(), Profile(), GraphAutoregression(), NET, TREES, Blend(net=NET, trees=TREES),
-)  # fmt: skip
+WITH_TREES: tuple[Forecaster, ...] = () if why_no_trees() else (TREES, Blend(net=NET, trees=TREES))
+FORECASTERS: tuple[Forecaster, ...] = (*QUICK, NET, *WITH_TREES)
 
 
 def speeds(ticks: int, sensors: int = SENSORS, per_day: int = DAY) -> np.ndarray:

@@ -6,11 +6,13 @@ import pytest
 from roadcast.forecasting.blend import LEAST_DAYS, Blend, least_squares_weights
 from roadcast.forecasting.boosting import GradientBoosting
 from roadcast.forecasting.forecaster import MEDIAN
+from roadcast.forecasting.forecasters import why_no_trees
 from roadcast.forecasting.graph import Graph
 from roadcast.forecasting.graph_mlp import GraphMlp
 from roadcast.forecasting.history import History
 from roadcast.forecasting.perceptron import Training
 
+pytestmark = pytest.mark.skipif(bool(why_no_trees()), reason=f"needs lightgbm: {why_no_trees()}")
 DAY = 288
 CHEAP = Blend(
     net=GraphMlp(training=Training(hidden=(16,), epochs=2)), trees=GradientBoosting(cases=50_000, trees=40, leaves=15)

@@ -1,9 +1,8 @@
 """Boosted trees that forecast the deviation to come, one model for all sensors and horizons."""
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import lightgbm
 import numpy as np
 from numpy.typing import NDArray
 
@@ -13,6 +12,9 @@ from roadcast.forecasting.forecaster import Forecast
 from roadcast.forecasting.graph import Graph
 from roadcast.forecasting.history import STATE_TICKS, History
 from roadcast.forecasting.parts import Parts, from_parts, to_parts
+
+if TYPE_CHECKING:
+    import lightgbm  # at run time only where it is used: not every system can load it
 
 BINNED_CASES = 50_000
 """From so many the limits between the bins of each feature are taken."""
@@ -52,7 +54,9 @@ class GradientBoosting:
 
     def _trees(
         self, view: View, examples: Examples, row: NDArray[np.int64], horizon: NDArray[np.int64]
-    ) -> lightgbm.Booster:
+    ) -> "lightgbm.Booster":
+        import lightgbm  # noqa: PLC0415
+
         cases = view.cases(examples.rows, examples.decayed, row, horizon)
         data = lightgbm.Dataset(cases, examples.targets[row, horizon], weight=examples.weights[row])
         settings = {
@@ -76,10 +80,10 @@ class FittedBoosting:
 
     view: View
     model: str
-    _booster: lightgbm.Booster | None = field(init=False, repr=False)
+    _booster: "lightgbm.Booster | None" = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
-        self._booster = lightgbm.Booster(model_str=self.model) if self.model else None
+        self._booster = _booster(self.model) if self.model else None
 
     def forecast(self, state: History) -> Forecast:
         """The last value where nothing is typical yet."""
@@ -101,3 +105,9 @@ class FittedBoosting:
     def parts(self) -> Parts:
         """All that it has learnt."""
         return to_parts(self)
+
+
+def _booster(model: str) -> "lightgbm.Booster":
+    import lightgbm  # noqa: PLC0415
+
+    return lightgbm.Booster(model_str=model)

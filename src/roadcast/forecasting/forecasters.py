@@ -3,6 +3,8 @@
 from functools import cache
 
 from roadcast.forecasting.autoregression import GraphAutoregression
+from roadcast.forecasting.blend import Blend
+from roadcast.forecasting.boosting import GradientBoosting
 from roadcast.forecasting.forecaster import Forecaster
 from roadcast.forecasting.graph_mlp import GraphMlp
 from roadcast.forecasting.last_value import LastValue
@@ -21,9 +23,6 @@ def every_forecaster(seed: int = 0) -> tuple[Forecaster, ...]:
 def _with_trees(net: GraphMlp, seed: int) -> tuple[Forecaster, ...]:
     if why_no_trees():
         return ()
-    from roadcast.forecasting.blend import Blend  # noqa: PLC0415 - cannot be loaded everywhere
-    from roadcast.forecasting.boosting import GradientBoosting  # noqa: PLC0415
-
     trees = GradientBoosting(seed=seed)
     return (trees, Blend(net=net, trees=trees))
 
