@@ -227,7 +227,7 @@ class BacktestWish:
 def backtest_file(source: SourceFile, wish: BacktestWish, *, json: Path | None, html: Path | None) -> None:
     """Judge forecasters on the last part of a file; print the table, and write it where that is asked."""
     forecasters = wish.forecasters
-    if why := why_no_trees():
+    if not wish.names and (why := why_no_trees()):
         errors.print(why, markup=False, highlight=False, soft_wrap=True)
     _expect_folders(json, html)
     with _progress() as bar:

@@ -80,7 +80,7 @@ class FittedBoosting:
 
     view: View
     model: str
-    _booster: "lightgbm.Booster | None" = field(init=False, repr=False)
+    _booster: Any = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         self._booster = _booster(self.model) if self.model else None
