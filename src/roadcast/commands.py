@@ -158,11 +158,11 @@ def _expect_answer(client: httpx.Client) -> None:
 
 def _describe(settings: Settings, source: SourceFile) -> None:
     """Let the system of these settings know the file's network before its readings; another one only gets readings."""
-    embedded = find_embedded(settings.data_dir) if settings.db_host is None else None
-    if settings.db_host is not None:
-        asyncio.run(_describe_there(settings, database_address(settings), source))
-    elif embedded is not None:
-        asyncio.run(_describe_there(settings, embedded_address(embedded, settings.data_dir), source))
+    address = database_address(settings) if settings.db_host is not None else None
+    if address is None and (found := find_embedded(settings.data_dir)):
+        address = embedded_address(found, settings.data_dir)
+    if address is not None:
+        asyncio.run(_describe_there(settings, address, source))
 
 
 async def _describe_there(settings: Settings, address: Address, source: SourceFile) -> None:

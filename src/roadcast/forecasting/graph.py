@@ -1,10 +1,14 @@
 """Which sensors lie up- and downstream of which, and what their neighbours average."""
 
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
+
+from roadcast.domain.sensor import Link
 
 KINDS = 4
 """Kinds of neighbours: one hop upstream, one hop downstream, two hops upstream, two hops downstream."""
@@ -35,6 +39,16 @@ class Graph:
     upstream: NDArray[np.int64] = field(default_factory=_no_sensors)
     downstream: NDArray[np.int64] = field(default_factory=_no_sensors)
     weight: NDArray[np.float32] = field(default_factory=_no_weights)
+
+    @classmethod
+    def of(cls, links: Iterable[Link], index: Mapping[str, int]) -> Self:
+        """From links between sensors by their codes; those of sensors that are not in `index` are left out."""
+        known = [link for link in links if link.from_sensor in index and link.to_sensor in index]
+        return cls(
+            np.array([index[link.from_sensor] for link in known], np.int64),
+            np.array([index[link.to_sensor] for link in known], np.int64),
+            np.array([link.weight or 1.0 for link in known], np.float32),
+        )
 
     def neighbourhood(self, sensors: int) -> "Neighbourhood":
         """The neighbours of the first `sensors` sensors among each other."""

@@ -4,7 +4,7 @@ import asyncio
 import resource
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import cast
@@ -63,7 +63,8 @@ def recording(
         end_ms=int(ends.max()), ticks=ticks, sensors=len(batch.codes), interval_ms=interval_ms,
     )[:, :, [column]] * np.float32(PERCENT if column == OCCUPANCY else 1)  # fmt: skip
     history = History(grid, (variable,), int(ends.max()), interval_ms, timezone)
-    return Recording(history, graph_of(links, batch.codes), batch.codes)
+    graph = Graph.of(links, {code: i for i, code in enumerate(batch.codes)})
+    return Recording(history, graph, batch.codes)
 
 
 def usual_interval_ms(batch: ReadingBatch) -> int:
@@ -73,17 +74,6 @@ def usual_interval_ms(batch: ReadingBatch) -> int:
     lengths, counts = np.unique(steps[steps > 0], return_counts=True)
     usual = int(lengths[counts.argmax()]) if len(lengths) else USUAL_INTERVAL_MS
     return usual if usual % MINUTE_MS == 0 and DAY_MS % usual == 0 else USUAL_INTERVAL_MS
-
-
-def graph_of(links: Sequence[Link], codes: Sequence[str]) -> Graph:
-    """The links between sensors that are among `codes`."""
-    index: Mapping[str, int] = {code: i for i, code in enumerate(codes)}
-    known = [link for link in links if link.from_sensor in index and link.to_sensor in index]
-    return Graph(
-        np.array([index[link.from_sensor] for link in known], np.int64),
-        np.array([index[link.to_sensor] for link in known], np.int64),
-        np.array([link.weight or 1.0 for link in known], np.float32),
-    )
 
 
 def backtest(

@@ -79,12 +79,7 @@ class _Network:
 
     @property
     def graph(self) -> Graph:
-        index = {sensor.sensor_id: number - 1 for number, sensor in self.sensors.items()}
-        return Graph(
-            np.array([index[link.from_sensor] for link in self.links], np.int64),
-            np.array([index[link.to_sensor] for link in self.links], np.int64),
-            np.array([link.weight or 1.0 for link in self.links], np.float32),
-        )
+        return Graph.of(self.links, {sensor.sensor_id: number - 1 for number, sensor in self.sensors.items()})
 
 
 class Predict:
