@@ -43,6 +43,8 @@ log = structlog.get_logger()
 
 LOG_RECORDS = 20_000
 """Records of a topic that the log in memory keeps for its slowest reader before publishers wait."""
+LONGEST_MINUTES = 120
+"""How far ahead a forecast can be asked for, however far those reach that are issued."""
 _DEMO_HISTORY = "demo_history"
 """The fact that the demo's history is stored whole."""
 
@@ -143,9 +145,12 @@ class System:
     @property
     def predict_config(self) -> PredictConfig:
         """What predict is told."""
-        engine = EngineConfig(self.horizons, self.settings.units.tolerance_mph)
-        topics = self.topics
-        return PredictConfig(topics.aggregates, topics.predictions, self.interval_ms, self.settings.timezone, engine)
+        reach = max(self.settings.horizon_minutes, LONGEST_MINUTES) * 60 // self.settings.interval_s
+        engine = EngineConfig(reach, self.settings.units.tolerance_mph)
+        return PredictConfig(
+            self.topics.aggregates, self.topics.predictions, self.interval_ms, self.horizons,
+            self.settings.timezone, engine,
+        )  # fmt: skip
 
     @property
     def score_config(self) -> ScoreConfig:
@@ -313,7 +318,7 @@ class _Parts:
 
     async def _on_change(self) -> None:
         await self._reload()
-        await self.predict.reload()
+        self.predict.reload()
 
     async def _predict_when_loaded(self) -> None:
         await self.demo_loaded.wait()
@@ -355,4 +360,4 @@ class _Parts:
         """The older history is there too: learn from all of it."""
         async with self.system.database.write() as writer:
             await marks.set_meta(writer, _DEMO_HISTORY, "complete")
-        await self.predict.reload()
+        self.predict.reload()

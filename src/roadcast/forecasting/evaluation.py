@@ -72,6 +72,7 @@ def rehearse(forecaster: Forecaster, task: Task) -> Calibration:
         truth = _following(task.history.of(task.target)[known : task.test_from], task.horizons)
         for state, counts in _with_gaps(task.history.until(known).last(STATE_TICKS), turn):
             judge.calibration.learn(judge.judge(fitted, state), np.where(counts[:, None], truth, np.float32(np.nan)))
+    judge.calibration.rehearsals = 1
     return judge.calibration
 
 
