@@ -14,6 +14,7 @@ from roadcast.api.context import ApiContext, ApiLimits, Request
 from roadcast.api.deps import analyst
 from roadcast.api.routes.system import system_status
 from roadcast.domain.clock import NO_FEED, Feed, FeedClock
+from roadcast.domain.forecast import LONGEST_MINUTES
 from roadcast.domain.sensor import Link, Sensor
 from roadcast.domain.times import rfc3339
 from roadcast.errors import Conflict, NotFound, StartError
@@ -43,8 +44,6 @@ log = structlog.get_logger()
 
 LOG_RECORDS = 20_000
 """Records of a topic that the log in memory keeps for its slowest reader before publishers wait."""
-LONGEST_MINUTES = 120
-"""How far ahead a forecast can be asked for, however far those reach that are issued."""
 _DEMO_HISTORY = "demo_history"
 """The fact that the demo's history is stored whole."""
 
@@ -84,9 +83,9 @@ class _OnDemand:
         self._predict = predict
         self._clock = clock
 
-    async def request(self) -> Request:
-        """Ask for an issue of the newest readings."""
-        asked = await self._predict.request()
+    async def request(self, far_sensor_no: int | None = None) -> Request:
+        """Ask for an issue of the newest readings, or for one sensor's forecast further than it reaches."""
+        asked = await self._predict.request(far_sensor_no)
         return Request(asked.issued_ms, self._clock.now() + timedelta(seconds=asked.wait_s))
 
     def pending(self, issued_ms: int) -> bool:
