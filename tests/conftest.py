@@ -10,6 +10,7 @@ from pathlib import Path
 
 import psycopg
 import pytest
+from integration.databases import conninfo
 
 from roadcast.embedded.postgres import running
 from roadcast.storage.engine import Address
@@ -47,13 +48,6 @@ def address(server: Address, request: pytest.FixtureRequest) -> Iterator[Address
         migrate(fresh, timeout_s=10)
         yield fresh
         connection.execute(f'DROP DATABASE "{name}" WITH (FORCE)')
-
-
-def conninfo(address: Address) -> str:
-    """As psycopg wants it."""
-    return psycopg.conninfo.make_conninfo(
-        host=address.host, port=address.port, user=address.user, password=address.password, dbname=address.database
-    )
 
 
 @pytest.fixture

@@ -104,6 +104,7 @@ def _in_one_line(act: Callable[[argparse.Namespace], int], parser: _Parser, argv
     _open_closed_streams()
     options = parser.parse_args(argv)
     signal.signal(signal.SIGTERM, _end)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         os.chdir(str(ROOT))
         _check_python()
@@ -223,7 +224,7 @@ def _install(requirements: str, verbose: bool) -> None:
         if _is_installed(requirements):
             return
         if _must_be_made():
-            _make_venv(verbose)
+            _make_venv(verbose, lock)
         before = _read_stamp()
         _write_stamp(dict(before, unfinished=True))
         try:
@@ -297,7 +298,7 @@ def _write_stamp(stamp: Dict[str, Any]) -> None:
         raise _unwritable(error) from error
 
 
-def _make_venv(verbose: bool) -> None:
+def _make_venv(verbose: bool, lock: int) -> None:
     options = [] if importlib.util.find_spec("ensurepip") else ["--without-pip"]
     if options and not importlib.util.find_spec("pip"):
         remedy = "Install them, for example with: apt install python3-venv"
@@ -306,7 +307,11 @@ def _make_venv(verbose: bool) -> None:
     _say(f"Making {VENV} with Python {platform.python_version()}.")
     python = getattr(sys, "_base_executable", None) or sys.executable
     done = subprocess.run(
-        [python, "-m", "venv", *options, str(VENV)], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False
+        [python, "-m", "venv", *options, str(VENV)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        check=False,
+        pass_fds=(lock,),
     )
     output = done.stdout.decode(errors="replace")
     if verbose:

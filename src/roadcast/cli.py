@@ -1,15 +1,23 @@
 """The command `roadcast`. An error is one line with its remedy; `--verbose` shows the trace."""
 
+import signal
 import socket
 import sys
-from dataclasses import asdict
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, fields
+from enum import StrEnum
+from functools import wraps
+from inspect import Parameter, Signature, signature
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 
 import typer
 
 from roadcast.errors import RoadcastError, SourceError
-from roadcast.settings import Mode, Settings, load_settings
+from roadcast.settings import Mode, Settings, doubts, load_settings
+
+if TYPE_CHECKING:
+    from roadcast.sources.formats import SourceFile
 
 app = typer.Typer(
     help="Roadcast: real-time traffic prediction.", no_args_is_help=True, add_completion=False,
@@ -34,17 +42,23 @@ class _Errors:
 
 def main() -> None:
     """Run the command line."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
-        app()
+        sys.exit(app(standalone_mode=False))
+    except (KeyboardInterrupt, typer.Abort):  # typer makes the one of the other
+        _say("interrupted.")
+        sys.exit(130)
+    except typer.TyperException as error:
+        if str(error):  # what has none has shown the help
+            what = error.format_message().replace("Value error, ", "").removesuffix(".")
+            _say(f"{what}. roadcast --help says what there is.")
+        sys.exit(2)
     except (RoadcastError, OSError) as error:
         if _Errors.verbose:
             raise
         said = f"{error.filename}: {error.strerror}" if isinstance(error, OSError) else str(error)
         _say(said)
         sys.exit(1)
-    except KeyboardInterrupt:
-        _say("interrupted.")
-        sys.exit(130)
 
 
 def _say(text: str) -> None:
@@ -59,21 +73,24 @@ def serve(
     """Run everything in the foreground until Ctrl-C."""
     from roadcast.supervisor import supervise  # noqa: PLC0415 - each command loads only what it needs
 
-    raise typer.Exit(supervise(load_settings(config), config, health_check=health_check))
+    settings = load_settings(config)
+    for doubt in doubts(settings):
+        _say(f"warning: {doubt}")
+    raise typer.Exit(supervise(settings, config, health_check=health_check))
 
 
 @app.command(hidden=True)
 def worker() -> None:
     """Serve on behalf of a supervisor, which says on standard input where things are."""
+    from roadcast.store import database_address, embedded_address  # noqa: PLC0415
     from roadcast.supervisor import EX_CONFIG, owner  # noqa: PLC0415
-    from roadcast.wiring import Address, database_address  # noqa: PLC0415
     from roadcast.worker import serve as serve_here  # noqa: PLC0415
 
     told = owner()
     try:
         settings = load_settings(told.mode)
         embedded = told.database
-        address = Address(**asdict(embedded)) if embedded else database_address(settings)
+        address = embedded_address(embedded, settings.data_dir) if embedded else database_address(settings)
         code = serve_here(settings, told.mode, address, socket.socket(fileno=told.socket))
     except RoadcastError as error:
         _say(str(error))
@@ -90,12 +107,14 @@ def health(
     from rich.console import Console  # noqa: PLC0415
     from rich.table import Table  # noqa: PLC0415
 
-    address = url or _local_url(load_settings())
+    address = url or load_settings().local_url
     try:
         answer = httpx.get(f"{address}/health/detailed", timeout=10).json()
     except (httpx.HTTPError, ValueError) as error:
         raise SourceError(f"{address} does not answer.", remedy="Start it: python3 src/api/deploy.py") from error
-    table = Table("part", "status", "since", "detail", "remedy", title=f"{address}: {answer['status']}")
+    table = Table(title=f"{address}: {answer['status']}")
+    for name in ("part", "status", "since", "detail", "remedy"):
+        table.add_column(name, overflow="fold")
     for part in answer["parts"]:
         table.add_row(part["name"], part["status"], part["since"], part["detail"], part["remedy"])
     Console().print(table)
@@ -104,63 +123,124 @@ def health(
 
 FileArgument = Annotated[Path, typer.Argument(help="The file.")]
 StrictOption = Annotated[bool, typer.Option(help="Stop at the first bad row.")]
-ZoneOption = Annotated[str | None, typer.Option("--timezone", help="Zone of naive stamps; by default TIMEZONE.")]
-LocationsOption = Annotated[Path | None, typer.Option(help="Sensor locations, where the file has none.")]
-DistancesOption = Annotated[Path | None, typer.Option(help="Distances between sensors, where the file has none.")]
-SpeedUnitOption = Annotated[str, typer.Option(help="Unit of speeds in a CSV: mph or km/h.")]
-DensityUnitOption = Annotated[str, typer.Option(help="Unit of densities in a CSV: veh/mi or veh/km.")]
-OccupancyUnitOption = Annotated[str, typer.Option(help="Unit of occupancies in a CSV: fraction or percent.")]
-VariableOption = Annotated[str, typer.Option(help="What a wide CSV holds.")]
+
+
+class Protocol(StrEnum):
+    """How a backtest puts errors together."""
+
+    POOLED = "pooled"
+    STEP = "step"
+
+
+@dataclass(frozen=True, slots=True)
+class FileOptions:
+    """What a file does not say about itself, as options of a command."""
+
+    timezone: Annotated[str | None, typer.Option(help="Zone of naive stamps; by default TIMEZONE.")] = None
+    locations: Annotated[Path | None, typer.Option(help="Sensor locations, where the file has none.")] = None
+    distances: Annotated[Path | None, typer.Option(help="Distances between sensors, where the file has none.")] = None
+    speed_unit: Annotated[str, typer.Option(help="Unit of speeds in a CSV: mph or km/h.")] = "mph"
+    density_unit: Annotated[str, typer.Option(help="Unit of densities in a CSV: veh/mi or veh/km.")] = "veh/mi"
+    occupancy_unit: Annotated[str, typer.Option(help="Unit of occupancies in a CSV: fraction or percent.")] = "fraction"
+    variable: Annotated[str, typer.Option(help="What a wide CSV holds, and what is forecast.")] = "speed"
+
+    def zone(self, settings: Settings) -> str:
+        """The zone of the file's naive stamps, and of the roads that it tells of."""
+        return self.timezone or settings.timezone
+
+    def open(self, file: Path, settings: Settings, *, zero_is_missing: bool | None = None) -> "SourceFile":
+        """The file as a source."""
+        from roadcast.commands import latest_ms  # noqa: PLC0415
+        from roadcast.sources.formats import FormatOptions, open_source  # noqa: PLC0415
+
+        given: dict[str, Any] = {**asdict(self), "timezone": self.zone(settings)}
+        options = FormatOptions(**given, zero_is_missing=zero_is_missing, latest_ms=latest_ms(settings))
+        return open_source(file, options)
+
+
+def _with_file_options(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command that takes `options: FileOptions` an option for each of its fields."""
+    hints = get_type_hints(FileOptions, include_extras=True)
+    of_file = [
+        Parameter(f.name, Parameter.KEYWORD_ONLY, default=f.default, annotation=hints[f.name])
+        for f in fields(FileOptions)
+    ]
+    own = [parameter for parameter in signature(command).parameters.values() if parameter.name != "options"]
+
+    @wraps(command)
+    def run(**given: Any) -> None:
+        options = FileOptions(**{parameter.name: given.pop(parameter.name) for parameter in of_file})
+        command(**given, options=options)
+
+    run.__signature__ = Signature([*own, *of_file])  # pyright: ignore[reportAttributeAccessIssue] - typer reads it
+    run.__annotations__ = {parameter.name: parameter.annotation for parameter in (*own, *of_file)}
+    return run
 
 
 @app.command("import")
-def import_file(
-    file: FileArgument,
-    strict: StrictOption = False,
-    timezone: ZoneOption = None,
-    locations: LocationsOption = None,
-    distances: DistancesOption = None,
-    speed_unit: SpeedUnitOption = "mph",
-    density_unit: DensityUnitOption = "veh/mi",
-    occupancy_unit: OccupancyUnitOption = "fraction",
-    variable: VariableOption = "speed",
-) -> None:
+@_with_file_options
+def import_file(*, file: FileArgument, strict: StrictOption = False, options: FileOptions) -> None:
     """Load history and sensors from a file: npz, METR-LA/PEMS-BAY HDF5, PeMS station text, CSV (wide or long)."""
-    from roadcast.commands import import_history, latest_ms  # noqa: PLC0415
-    from roadcast.sources.formats import FormatOptions, open_source  # noqa: PLC0415
+    from roadcast.commands import import_history  # noqa: PLC0415
 
     settings = load_settings()
-    options = FormatOptions(
-        timezone or settings.timezone, locations, distances, speed_unit, density_unit, occupancy_unit, variable,
-        latest_ms=latest_ms(settings),
-    )  # fmt: skip
-    import_history(settings, open_source(file, options), strict=strict)
+    import_history(settings, options.open(file, settings), strict=strict)
 
 
 @app.command()
+@_with_file_options
 def replay(
+    *,
     file: FileArgument,
     speed: Annotated[float, typer.Option(help="Seconds of event time per second; 0: as fast as possible.")] = 60.0,
     url: Annotated[str | None, typer.Option(help="The system's address; by default the local one.")] = None,
     strict: StrictOption = False,
-    timezone: ZoneOption = None,
-    locations: LocationsOption = None,
-    distances: DistancesOption = None,
-    speed_unit: SpeedUnitOption = "mph",
-    density_unit: DensityUnitOption = "veh/mi",
-    occupancy_unit: OccupancyUnitOption = "fraction",
-    variable: VariableOption = "speed",
+    options: FileOptions,
 ) -> None:
     """Feed a file to the running system in event time."""
-    from roadcast.commands import latest_ms, replay_file  # noqa: PLC0415
-    from roadcast.sources.formats import FormatOptions, open_source  # noqa: PLC0415
+    from roadcast.commands import replay_file  # noqa: PLC0415
 
     settings = load_settings()
-    options = FormatOptions(
-        timezone or settings.timezone, locations, distances, speed_unit, density_unit, occupancy_unit, variable,
-        latest_ms=latest_ms(settings),
-    )  # fmt: skip
-    replay_file(settings, open_source(file, options), speed=speed, url=url or _local_url(settings), strict=strict)
+    replay_file(settings, options.open(file, settings), speed=speed, url=url, strict=strict)
+
+
+@app.command()
+@_with_file_options
+def backtest(
+    *,
+    file: FileArgument,
+    test_from: Annotated[
+        int | None, typer.Option(help="The first row (tick) of the test; by default of --split.")
+    ] = None,
+    split: Annotated[float, typer.Option(help="Share of the file that is learnt from.")] = 0.8,
+    protocol: Annotated[
+        Protocol, typer.Option(help="Errors up to each horizon together, or of each step.")
+    ] = Protocol.POOLED,
+    horizons: Annotated[str, typer.Option(help="Steps ahead, comma-separated.")] = "3,6,9,12",
+    mask_zeros: Annotated[bool, typer.Option(help="Read zeros as missing.")] = False,
+    models: Annotated[str | None, typer.Option(help="Forecasters, comma-separated; by default all.")] = None,
+    seed: Annotated[int, typer.Option(help="Seed of those that learn by chance.")] = 0,
+    json: Annotated[Path | None, typer.Option(help="File for the numbers.")] = None,
+    html: Annotated[Path | None, typer.Option(help="File for the report with pictures.")] = None,
+    options: FileOptions,
+) -> None:
+    """Judge the forecasters on the last part of a file, of which nothing is learnt."""
+    from roadcast.commands import BacktestWish, backtest_file  # noqa: PLC0415
+
+    settings = load_settings()
+    if not 0 < split < 1:
+        raise SourceError(f"--split {split:g}: expected a share between 0 and 1")
+    steps, names = _numbers("--horizons", horizons), [name.strip() for name in models.split(",")] if models else []
+    pooled = protocol is Protocol.POOLED
+    wish = BacktestWish(options.zone(settings), options.variable, test_from, split, steps, names, seed, pooled=pooled)
+    backtest_file(options.open(file, settings, zero_is_missing=mask_zeros), wish, json=json, html=html)
+
+
+def _numbers(name: str, text: str) -> list[int]:
+    parts = [part.strip() for part in text.split(",")]
+    if not all(part.isascii() and part.isdigit() and int(part) for part in parts):
+        raise SourceError(f"{name} {text}: expected whole numbers from 1 on, such as 3,6,12")
+    return [int(part) for part in parts]
 
 
 @app.command()
@@ -173,8 +253,3 @@ def simulate(
     from roadcast.commands import draw_day  # noqa: PLC0415
 
     draw_day(draw, day, load_settings().demo_seed if seed is None else seed)
-
-
-def _local_url(settings: Settings) -> str:
-    host = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(settings.api_host, settings.api_host)  # noqa: S104 - compared
-    return f"http://{host}:{settings.api_port}"

@@ -1,41 +1,56 @@
 """What the commands do that are not `serve`: import, replay, simulate. They show their progress."""
 
 import asyncio
+import time
 from collections.abc import Generator, Iterable, Sequence
-from contextlib import contextmanager
-from dataclasses import asdict
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass
 from datetime import date, timedelta
 from pathlib import Path
 
 import httpx
+import orjson
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.table import Table
 
 from roadcast.charts import draw_corridor
 from roadcast.domain.clock import wall_clock
+from roadcast.domain.reading import ReadingBatch
 from roadcast.domain.times import from_ms, rfc3339, to_ms
-from roadcast.embedded.postgres import running as embedded
+from roadcast.domain.units import TOLERANCE_SHARE, Units
+from roadcast.embedded.postgres import find as find_embedded
+from roadcast.embedded.postgres import running as running_embedded
 from roadcast.errors import SourceError
 from roadcast.flow.corridor import simulate_days
 from roadcast.flow.road import demo_corridor
+from roadcast.forecasting.evaluation import Outcome, Task, Tolerance
+from roadcast.forecasting.forecaster import Forecaster
+from roadcast.forecasting.forecasters import every_forecaster, why_no_trees
+from roadcast.pipeline import changes
+from roadcast.pipeline.backtesting import WINDOW, Recording, backtest, recording, served
 from roadcast.pipeline.importing import (
     Imported,
     describe_network,
     line_of,
     refuse_mixture,
-    tell_running_systems,
 )
 from roadcast.pipeline.importing import (
     import_history as store_history,
 )
+from roadcast.report.findings import AFTER, BEFORE, HEADINGS, Findings, cells
+from roadcast.report.page import page
 from roadcast.settings import Settings
 from roadcast.sources.formats import Chunk, SourceFile, ticks
 from roadcast.sources.replay import TIMEOUT_S, Answer, replay
 from roadcast.storage.engine import Address
-from roadcast.wiring import connect, database_address, prepare
+from roadcast.store import connect, database_address, embedded_address, expect_usable, prepare
 
 SETTLE_S = 60.0
 """How long a replay waits at its end for the last forecast."""
+SETTLE_PAUSE_S = 0.2
+TABLE_WIDTH = 116
+"""A backtest's table needs so many characters, whatever the terminal says."""
 
 console = Console(soft_wrap=True)
 errors = Console(stderr=True)
@@ -61,6 +76,7 @@ def import_history(settings: Settings, source: SourceFile, *, strict: bool) -> N
 async def _import(settings: Settings, address: Address, source: SourceFile, *, strict: bool) -> Imported:
     database = connect(settings, address)
     try:
+        await expect_usable(settings, address)
         await prepare(settings, address, database, serves=False)
         await refuse_mixture(database)
         await describe_network(database, source.sensors, source.links)
@@ -79,20 +95,23 @@ async def _import(settings: Settings, address: Address, source: SourceFile, *, s
                 timezone=settings.timezone,
                 newest_ms=to_ms(wall_clock()),
                 max_future_s=settings.max_future_s,
+                retention_days=settings.retention_days,
                 progress=progress,
             )
-        await tell_running_systems(database)
+        await changes.tell_all(database)
         return done
     finally:
         await database.close()
 
 
-def replay_file(settings: Settings, source: SourceFile, *, speed: float, url: str, strict: bool) -> None:
-    """Feed a file to the system at `url`, and wait for its last forecast."""
+def replay_file(settings: Settings, source: SourceFile, *, speed: float, url: str | None, strict: bool) -> None:
+    """Feed a file to the system at `url` (None: the one of these settings), and wait for its last forecast."""
     counts = dict.fromkeys(("received", "accepted", "duplicate", "rejected"), 0)
     unreadable = taken_ms = 0
-    with httpx.Client(base_url=url, timeout=TIMEOUT_S) as client:
-        _describe(settings, client, source)
+    with httpx.Client(base_url=url or settings.local_url, timeout=TIMEOUT_S) as client:
+        _expect_answer(client)
+        if url in {None, settings.local_url}:
+            _describe(settings, source)
         began = wall_clock()
         with _progress() as bar:
             reading = bar.add_task(f"reading {source.name}", total=source.rows)
@@ -128,15 +147,21 @@ def replay_file(settings: Settings, source: SourceFile, *, speed: float, url: st
     )
 
 
-def _describe(settings: Settings, client: httpx.Client, source: SourceFile) -> None:
-    """Let a system of these settings know the file's network before its readings; another one only gets readings."""
+def _expect_answer(client: httpx.Client) -> None:
     try:
         client.get("/health").raise_for_status()
     except httpx.HTTPError as error:
         raise SourceError(
             f"{client.base_url} does not answer.", remedy="Start it: FEED=none python3 src/api/deploy.py"
         ) from error
-    with _store(settings) as address:
+
+
+def _describe(settings: Settings, source: SourceFile) -> None:
+    """Let the system of these settings know the file's network before its readings; another one only gets readings."""
+    address = database_address(settings) if settings.db_host is not None else None
+    if address is None and (found := find_embedded(settings.data_dir)):
+        address = embedded_address(found, settings.data_dir)
+    if address is not None:
         asyncio.run(_describe_there(settings, address, source))
 
 
@@ -145,19 +170,127 @@ async def _describe_there(settings: Settings, address: Address, source: SourceFi
     try:
         await refuse_mixture(database)
         await describe_network(database, source.sensors, source.links)
-        await tell_running_systems(database)
+        await changes.tell_all(database)
     finally:
         await database.close()
 
 
 def _settle(client: httpx.Client, last_ms: int) -> bool:
     """Wait until the forecast of the last whole window is issued."""
-    deadline = wall_clock() + timedelta(seconds=SETTLE_S)
-    while wall_clock() < deadline:
-        latest = client.get("/api/predictions/latest", params={"limit": 1}).json()
-        if latest and latest[0]["issued_at"] >= rfc3339(from_ms(last_ms)):
-            return True
+    deadline = time.monotonic() + SETTLE_S
+    while time.monotonic() < deadline:
+        with suppress(httpx.HTTPError):  # a worker that is just being started again
+            answer = client.get("/api/predictions/latest", params={"limit": 1})
+            if answer.is_success and any(row["issued_at"] >= rfc3339(from_ms(last_ms)) for row in answer.json()):
+                return True
+        time.sleep(SETTLE_PAUSE_S)
     return False
+
+
+@dataclass(frozen=True, slots=True)
+class BacktestWish:
+    """What of a file is forecast by whom, and how it is judged. steps: horizons in ticks; names: none means all."""
+
+    timezone: str
+    variable: str
+    test_from: int | None
+    split: float
+    steps: Sequence[int]
+    names: Sequence[str]
+    seed: int
+    pooled: bool
+
+    @property
+    def forecasters(self) -> list[Forecaster]:
+        """Those that are named, naive ones first."""
+        known = {forecaster.name: forecaster for forecaster in every_forecaster(self.seed)}
+        if unknown := [name for name in self.names if name not in known]:
+            raise SourceError(f"--models {unknown[0]}: expected {', '.join(known)}")
+        return [forecaster for name, forecaster in known.items() if not self.names or name in self.names]
+
+    def task(self, found: Recording) -> Task:
+        """What is forecast; which ticks may be learnt from."""
+        ticks, horizons = len(found.history), max(self.steps)
+        test_from = int(ticks * self.split) if self.test_from is None else self.test_from
+        latest = ticks - WINDOW - horizons
+        if latest < 1:
+            raise SourceError(
+                f"{ticks} ticks: expected at least {ticks + 1 - latest}, of which 1 is learnt from, and {WINDOW} of "
+                f"input and {horizons} ahead are the test"
+            )
+        if not 0 < test_from <= latest:
+            raise SourceError(f"the test begins at row {test_from} of {ticks}: expected one from 1 to {latest}")
+        tolerance = Tolerance(Units.US.tolerance_mph if self.variable == "speed" else 1.0, TOLERANCE_SHARE)
+        return Task(found.history, found.graph, self.variable, horizons, test_from, tolerance)
+
+
+def backtest_file(source: SourceFile, wish: BacktestWish, *, json: Path | None, html: Path | None) -> None:
+    """Judge forecasters on the last part of a file; print the table, and write it where that is asked."""
+    forecasters = wish.forecasters
+    if not wish.names and (why := why_no_trees()):
+        errors.print(why, markup=False, highlight=False, soft_wrap=True)
+    _expect_folders(json, html)
+    with _progress() as bar:
+        reading = bar.add_task(f"reading {source.name}", total=source.rows)
+        batches: list[ReadingBatch] = []
+        for chunk in source.chunks():
+            batches.append(chunk.batch)
+            bar.advance(reading, chunk.rows)
+            _tell(map(line_of, chunk.rejections), strict=False)
+        found = recording(
+            batches, source.links, interval_s=source.interval_s, timezone=wish.timezone, variable=wish.variable
+        )
+        task = wish.task(found)
+        judging = bar.add_task("judging", total=len(forecasters))
+
+        def done(outcome: Outcome) -> None:
+            bar.update(judging, advance=1, description=f"judged {outcome.forecaster}")
+
+        outcomes = backtest(forecasters, task, done)
+    findings = Findings(source.name, task, found.codes, wish.steps, wish.pooled, outcomes, served(outcomes))
+    Console(width=max(console.width, TABLE_WIDTH)).print(_backtest_table(findings))
+    if json is not None:
+        rows = [_backtest_row(findings, outcome, step) for outcome in outcomes for step in wish.steps]
+        json.write_bytes(orjson.dumps({"served": findings.served, "rows": rows}, option=orjson.OPT_INDENT_2))
+        console.print(str(json))
+    if html is not None:
+        html.write_text(page(findings), encoding="utf-8")
+        console.print(str(html))
+
+
+def _expect_folders(json: Path | None, html: Path | None) -> None:
+    """Say before a long backtest that its results could not be written."""
+    for option, path in (("--json", json), ("--html", html)):
+        if path is not None and (path.is_dir() or not path.parent.is_dir()):
+            raise SourceError(f"{option} {path}: expected a file in a folder that exists")
+
+
+def _backtest_row(findings: Findings, outcome: Outcome, step: int) -> dict[str, object]:
+    return {
+        "forecaster": outcome.forecaster,
+        "horizon_steps": step,
+        **asdict(findings.measures(outcome, step)),
+        "train_cpu_s": round(outcome.train_cpu_s, 3),
+        "peak_mb": round(outcome.peak_mb, 1),
+    }
+
+
+def _backtest_table(findings: Findings) -> Table:
+    table = Table(title=findings.title, caption=findings.caption)
+    for name in (*BEFORE, *HEADINGS, *AFTER):
+        table.add_column(name, justify="left" if name == BEFORE[0] else "right")
+    for outcome in findings.outcomes:
+        for step in findings.steps:
+            first = step == findings.steps[0]
+            cost = (f"{outcome.train_cpu_s:.1f}", f"{outcome.peak_mb:.0f}") if first else ("", "")
+            table.add_row(
+                outcome.forecaster if first else "",
+                findings.ahead(step),
+                *cells(findings.measures(outcome, step)),
+                *cost,
+                end_section=step == findings.steps[-1],
+            )
+    return table
 
 
 def draw_day(folder: Path, day: str | None, seed: int) -> None:
@@ -179,8 +312,8 @@ def _store(settings: Settings) -> Generator[Address]:
     if settings.db_host is not None:
         yield database_address(settings)
         return
-    with embedded(settings.data_dir) as found:
-        yield Address(**asdict(found))
+    with running_embedded(settings.data_dir) as found:
+        yield embedded_address(found, settings.data_dir)
 
 
 def _progress() -> Progress:

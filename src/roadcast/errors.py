@@ -13,13 +13,23 @@ RoadcastError                 ends a command with one readable line and its reme
 from dataclasses import dataclass
 
 
-class RoadcastError(Exception):
-    """A failure that is reported in one line; `remedy` says what to do about it."""
+@dataclass(frozen=True, slots=True)
+class FieldError:
+    """One field that was wrong: its name, the value that was given and what was expected."""
 
-    def __init__(self, message: str, *, remedy: str = "") -> None:
+    field: str
+    value: object
+    reason: str
+
+
+class RoadcastError(Exception):
+    """A failure that is reported in one line; `remedy` says what to do about it, `errors` which fields were wrong."""
+
+    def __init__(self, message: str, *, remedy: str = "", errors: tuple[FieldError, ...] = ()) -> None:
         super().__init__(message)
         self.message = message
         self.remedy = remedy
+        self.errors = errors
 
     def __str__(self) -> str:
         return f"{self.message} {self.remedy}".strip()
@@ -37,21 +47,11 @@ class SourceError(RoadcastError):
     """A file or a feed that cannot be read."""
 
 
-@dataclass(frozen=True, slots=True)
-class FieldError:
-    """One field that was wrong: its name, the value that was given and what was expected."""
-
-    field: str
-    value: object
-    reason: str
-
-
 class InvalidInput(RoadcastError):
     """A request that cannot be served as it was asked."""
 
     def __init__(self, message: str, errors: tuple[FieldError, ...] = ()) -> None:
-        super().__init__(message)
-        self.errors = errors
+        super().__init__(message, errors=errors)
 
 
 class NotFound(RoadcastError):

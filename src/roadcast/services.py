@@ -5,6 +5,7 @@ begins again until it is back. One that ends otherwise ends its process, and who
 """
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -14,8 +15,10 @@ import structlog
 
 from roadcast.errors import Unavailable
 
-PAUSE_S = 1.0
-"""How long a service waits before it begins again."""
+PAUSES_S = (1.0, 1.0, 2.0, 5.0, 10.0)
+"""How long a service waits before it begins again, at the first failure in a row, the second, and so on."""
+STEADY_S = 60.0
+"""Failures further apart than this are not in a row."""
 
 log = structlog.get_logger()
 
@@ -27,6 +30,9 @@ class Status(StrEnum):
     STARTING = "starting"
     DEGRADED = "degraded"
     DOWN = "down"
+
+
+TROUBLE = frozenset({Status.DEGRADED, Status.DOWN})
 
 
 def worst(*found: Status) -> Status:
@@ -56,12 +62,21 @@ class Board:
     )
 
     def report(self, name: str, status: Status, detail: str = "", remedy: str = "") -> None:
-        """Say how part `name` is. `since` moves only when the status changes."""
+        """Say how part `name` is. `since` moves only when the status changes.
+
+        A part in trouble that starts again is in trouble until it is OK.
+        """
         old = self._parts.get(name)
+        if status is Status.STARTING and old is not None and old.status in TROUBLE:
+            return
         same = old is not None and old.status is status
         new = Part(name, status, old.since if old is not None and same else self.now(), detail, remedy)
         self._parts[name] = new
         if not same:
+            if status in TROUBLE:
+                log.warning("part_changed", part=name, status=status.value, detail=detail)
+            else:
+                log.info("part_changed", part=name, status=status.value, detail=detail)
             for listener in self._listeners:
                 listener(old, new)
 
@@ -94,7 +109,7 @@ class Service:
     run: Callable[[], Awaitable[None]]
 
 
-async def run(services: Iterable[Service]) -> None:
+async def run(services: Iterable[Service], board: Board) -> None:
     """Run the services side by side until one ends, which it should not.
 
     Raises:
@@ -102,20 +117,31 @@ async def run(services: Iterable[Service]) -> None:
     """
     async with asyncio.TaskGroup() as group:
         for service in services:
-            group.create_task(_endless(service), name=service.name)
+            group.create_task(_endless(service, board), name=service.name)
 
 
-async def _endless(service: Service) -> None:
+async def _endless(service: Service, board: Board) -> None:
+    """Begin it again as often as a part is away.
+
+    What fails twice in a row shows on the board; the service itself says when it is well.
+    """
+    failures = 0
     while True:
+        began_s = time.monotonic()
         try:
             await service.run()
         except* Unavailable as errors:  # of the service, or of a task of its own
-            log.warning("service_waits", service=service.name, reason=_reason(errors))
-            await asyncio.sleep(PAUSE_S)
+            error = _first(errors)
+            failures = failures + 1 if time.monotonic() - began_s < STEADY_S else 1
+            if failures == 1:
+                log.warning("service_waits", service=service.name, reason=error.message)
+            else:
+                board.report(service.name, Status.DEGRADED, error.message, error.remedy)
+            await asyncio.sleep(PAUSES_S[min(failures, len(PAUSES_S)) - 1])
         else:
             raise RuntimeError(f"service {service.name} ended")
 
 
-def _reason(errors: ExceptionGroup[Unavailable]) -> str:
+def _first(errors: ExceptionGroup[Unavailable]) -> Unavailable:
     first = errors.exceptions[0]
-    return _reason(first) if isinstance(first, ExceptionGroup) else first.message
+    return _first(first) if isinstance(first, ExceptionGroup) else first

@@ -3,13 +3,16 @@
 `docs/settings.md` and `.env.example` are held to this file by a test.
 """
 
+import re
 from collections.abc import Iterable
+from difflib import get_close_matches
 from enum import StrEnum
 from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
+from dotenv.parser import Binding, parse_stream
 from pydantic import AfterValidator, Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
 
@@ -18,6 +21,11 @@ from roadcast.errors import SettingsError
 
 DOCUMENTED_SECRET = "your-secret-key-here"  # noqa: S105 - the mission's placeholder, refused in production
 MIN_SECRET_LENGTH = 32
+ENV_FILE = Path(".env")
+_ENCODING = "utf-8-sig"
+_OF_A_SERVER = {"db_port", "db_name", "db_user", "db_password"}
+_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
+_ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://[^/?#\s]+", re.IGNORECASE)
 
 
 class Mode(StrEnum):
@@ -57,7 +65,7 @@ def setting(group: str, default: Any, description: str, **limits: Any) -> Any:
 class Settings(BaseSettings):
     """All settings. An empty value means the default; names are those of the environment variables, in capitals."""
 
-    model_config = SettingsConfigDict(env_file=".env", env_file_encoding="utf-8-sig", extra="ignore", frozen=True)
+    model_config = SettingsConfigDict(env_file=ENV_FILE, env_file_encoding=_ENCODING, extra="ignore", frozen=True)
 
     # Database
     db_host: str | None = setting("Database", None, "PostgreSQL 13 or newer. Unset: the embedded PostgreSQL.")
@@ -152,6 +160,12 @@ class Settings(BaseSettings):
         "Pipeline", 30.0, "A window closes when its sensors have been silent for this long.", gt=0
     )
 
+    @property
+    def local_url(self) -> str:
+        """Where the system of these settings is asked from this machine."""
+        host = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(self.api_host, self.api_host)  # noqa: S104 - compared
+        return f"http://{host}:{self.api_port}"
+
     @model_validator(mode="before")
     @classmethod
     def _empty_means_default(cls, values: dict[str, Any]) -> dict[str, Any]:
@@ -164,10 +178,19 @@ class Settings(BaseSettings):
     def _comma_separated(cls, value: object) -> object:
         return _split(value)
 
+    @field_validator("cors_origins")
+    @classmethod
+    def _origins(cls, origins: list[str]) -> list[str]:
+        bare = [origin.rstrip("/") for origin in origins]
+        for origin in bare:
+            if origin != "*" and not _ORIGIN.fullmatch(origin):
+                raise ValueError(f"{origin!r}: expected an origin such as https://example.org, without a path")
+        return bare
+
     @field_validator("log_level", mode="before")
     @classmethod
     def _upper(cls, value: object) -> object:
-        return value.upper() if isinstance(value, str) else value
+        return value.upper() if isinstance(value, str) and value.upper() in _LEVELS else value
 
     @model_validator(mode="after")
     def _intervals_agree(self) -> Self:
@@ -193,12 +216,13 @@ class Settings(BaseSettings):
 
 
 def load_settings(mode: Mode | None = None, **given: Any) -> Settings:
-    """Read the settings, fill in what `mode` decides and refuse contradictions.
+    """Read the settings, fill in what `mode` decides, if one is given, and refuse contradictions.
 
     Raises:
         SettingsError: naming the variable, its value and what was expected.
     """
     try:
+        _refuse_broken_lines(_file_lines())
         settings = Settings(**given)
     except ValidationError as error:
         raise SettingsError(
@@ -207,8 +231,8 @@ def load_settings(mode: Mode | None = None, **given: Any) -> Settings:
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else f"byte {error.start} is not UTF-8"
         raise SettingsError(f".env cannot be read: {reason}.", remedy="Correct it, or remove it.") from error
-    settings = settings.model_copy(update=_mode_defaults(settings, mode or Mode.DEVELOPMENT))
-    _refuse_contradictions(settings, mode or Mode.DEVELOPMENT)
+    settings = settings.model_copy(update=_decided(settings, mode))
+    _refuse_contradictions(settings, mode)
     return settings
 
 
@@ -216,6 +240,33 @@ def load_settings(mode: Mode | None = None, **given: Any) -> Settings:
 def get_settings() -> Settings:
     """The settings of this process, read once."""
     return load_settings()
+
+
+def doubts(settings: Settings) -> Iterable[str]:
+    """What was set and has no effect, a line each."""
+    if settings.db_host is None:
+        for name in sorted(settings.model_fields_set & _OF_A_SERVER):
+            yield f"{name.upper()} has no effect without DB_HOST: the embedded PostgreSQL is used."
+    known = [name.upper() for name in Settings.model_fields]
+    for name in (line.key for line in _file_lines() if line.key and line.key.upper() not in known):
+        if near := get_close_matches(name.upper(), known, 1, 0.85):
+            yield f".env: {name} is no setting. {near[0]}?"
+
+
+def _file_lines() -> list[Binding]:
+    """What stands in .env, line by line."""
+    if not ENV_FILE.exists():
+        return []
+    with ENV_FILE.open(encoding=_ENCODING) as file:
+        return list(parse_stream(file))
+
+
+def _refuse_broken_lines(lines: Iterable[Binding]) -> None:
+    for line in lines:
+        if line.error or (line.key is not None and line.value is None):
+            raise SettingsError(
+                f".env line {line.original.line} sets nothing.", remedy="Write NAME=value, or # before a comment."
+            )
 
 
 def _readable(error: ValidationError) -> Iterable[str]:
@@ -226,15 +277,18 @@ def _readable(error: ValidationError) -> Iterable[str]:
         yield f"{name}={item['input']!r}: {message}" if name and not secret else f"{name} {message}".strip()
 
 
-def _mode_defaults(settings: Settings, mode: Mode) -> dict[str, object]:
-    """The values that `--config` decides where they were not given."""
-    development = mode is Mode.DEVELOPMENT
-    decided: dict[str, object] = {
-        "unknown_sensors": "register" if development else "reject",
-        "log_level": "DEBUG" if development else "INFO",
-        "log_format": "console" if development else "json",
-        "api_reload": development,
-    }
+_BY_MODE: dict[Mode, dict[str, object]] = {
+    Mode.DEVELOPMENT: {
+        "unknown_sensors": "register", "log_level": "DEBUG", "log_format": "console", "api_reload": True,
+    },
+    Mode.PRODUCTION: {"unknown_sensors": "reject"},
+}  # fmt: skip
+"""What `--config` decides where it is not given."""
+
+
+def _decided(settings: Settings, mode: Mode | None) -> dict[str, object]:
+    """The values that the mode decides, and whole paths."""
+    decided = _BY_MODE[mode] if mode else {}
     given = {name for name in settings.model_fields_set if getattr(settings, name) is not None}
     return {name: value for name, value in decided.items() if name not in given} | {
         "data_dir": _whole("DATA_DIR", settings.data_dir),
@@ -250,7 +304,7 @@ def _whole(name: str, path: Path) -> Path:
         raise SettingsError(f"{name}={path}: that user's home is not known.", remedy="Write the whole path.") from error
 
 
-def _refuse_contradictions(settings: Settings, mode: Mode) -> None:
+def _refuse_contradictions(settings: Settings, mode: Mode | None) -> None:
     if settings.kafka_bootstrap_servers:
         raise SettingsError(
             f"KAFKA_BOOTSTRAP_SERVERS={settings.kafka_bootstrap_servers!r}: this version runs on its log in memory.",

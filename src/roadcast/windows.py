@@ -3,12 +3,13 @@
 A tick is one window over the whole network, named by its end. A reading is stamped with the end of its interval,
 so the window that ends at E holds the times in (E - interval, E].
 
-Sums are integers (thousandths, occupancies and ratios in millionths), so that they do not depend on the order in
+Sums are integers (thousandths, occupancies in millionths), so that they do not depend on the order in
 which readings arrive, and a correction can be taken out again exactly.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,9 +19,14 @@ from roadcast.domain.times import DAY_MS, utc_offset_ms
 
 SUMS = (
     "readings", "speed_n", "speed_sum", "volume_n", "volume_sum", "density_n", "density_sum",
-    "occupancy_n", "occupancy_sum", "weighted_n", "weighted_sum", "weight_sum", "ratio_n", "ratio_sum", "congested_n",
+    "occupancy_n", "occupancy_sum", "weighted_n", "weighted_sum", "weight_sum",
+    "compared_n", "compared_sum", "compared_weighted_sum", "reference_sum", "reference_weighted_sum", "congested_n",
 )  # fmt: skip
-"""The columns of a rollup. `weighted` sums speed times volume over the readings that have both."""
+"""The columns of a rollup.
+
+`weighted` sums speed times volume over the readings that have a speed, and a volume above zero to weight it with;
+`compared` sums speed, and `reference` the reference speed, over the readings that have both.
+"""
 
 _MILLI, _MICRO = 1e3, 1e6
 
@@ -44,18 +50,23 @@ def row_sums(values: NDArray[np.float32], reference: NDArray[np.float32], conges
     """
     exact = values.astype(np.float64)
     speed, volume = exact[:, SPEED], exact[:, VOLUME]
-    both = ~np.isnan(speed) & ~np.isnan(volume)
-    ratio = speed / reference
+    weight = np.where(~np.isnan(speed) & (np.rint(volume * _MILLI) > 0), volume, np.nan)
+    known = ~np.isnan(speed) & ~np.isnan(reference)
+    compared = np.where(known, speed, np.nan)
+    against = np.where(known, reference, np.nan).astype(np.float64)
     columns = [
         np.ones(len(values), np.int64),
         *_count_and_sum(speed, _MILLI),
         *_count_and_sum(volume, _MILLI),
         *_count_and_sum(exact[:, DENSITY], _MILLI),
         *_count_and_sum(exact[:, OCCUPANCY], _MICRO),
-        *_count_and_sum(speed * volume, _MILLI),
-        _fixed(np.where(both, volume, 0), _MILLI),
-        *_count_and_sum(ratio, _MICRO),
-        (ratio < congested_below).astype(np.int64),
+        *_count_and_sum(speed * weight, _MILLI),
+        _fixed(weight, _MILLI),
+        *_count_and_sum(compared, _MILLI),
+        _fixed(compared * weight, _MILLI),
+        _fixed(against, _MILLI),
+        _fixed(against * weight, _MILLI),
+        (compared < congested_below * against).astype(np.int64),
     ]
     return np.stack(columns, axis=1)
 
@@ -70,10 +81,10 @@ def _count_and_sum(values: NDArray[np.float64], scale: float) -> tuple[NDArray[n
 
 def group(keys: NDArray[np.int64], sums: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Add up the rows of `sums` [n, k] that share a key [n]: the keys, ascending, and their totals."""
-    unique, inverse = np.unique(keys, return_inverse=True)
-    totals = np.zeros((len(unique), sums.shape[1]), np.int64)
-    np.add.at(totals, inverse, sums)
-    return unique, totals
+    order = np.argsort(keys, kind="stable")
+    ascending = keys[order]
+    starts = np.flatnonzero(np.diff(ascending, prepend=ascending[:1] - 1))
+    return ascending[starts], np.add.reduceat(sums[order], starts, axis=0) if len(starts) else sums[:0]
 
 
 def tick_grid(
@@ -88,8 +99,8 @@ def tick_grid(
 ) -> NDArray[np.float32]:
     """Readings as [ticks, sensors, 4] on the regular windows that end at `end_ms`; NaN where nothing was measured.
 
-    Several readings of a sensor in one window: volumes add up, speed is their mean weighted by volume where all
-    have one, density and occupancy are their means.
+    Several readings of a sensor in one window: volumes add up, speed is their mean as in `Totals`, density and
+    occupancy are their means.
     """
     row = ticks - 1 - (end_ms - tick_end(at_ms, interval_ms)) // interval_ms
     inside = (row >= 0) & (row < ticks)
@@ -101,7 +112,7 @@ def tick_grid(
 
     counts = [total((~np.isnan(exact[:, v])).astype(np.float64)) for v in range(4)]
     sums = [total(exact[:, v]) for v in range(4)]
-    both = ~np.isnan(exact[:, SPEED]) & ~np.isnan(exact[:, VOLUME])
+    both = ~np.isnan(exact[:, SPEED]) & (exact[:, VOLUME] > 0)
     weight = total(np.where(both, exact[:, VOLUME], 0))
     with np.errstate(invalid="ignore", divide="ignore"):
         means = [sums[v] / counts[v] for v in range(4)]
@@ -128,14 +139,16 @@ class Totals:
         return self.sums["readings"]
 
     @property
-    def weighting(self) -> str:
-        """`volume` where every speed has a volume to weight it with, else `none`."""
-        weighted = self.sums["weighted_n"] == self.sums["speed_n"] and self.sums["weight_sum"] > 0
-        return "volume" if weighted else "none"
+    def weighting(self) -> Literal["volume", "none"]:
+        """`volume` where every speed has a volume above zero to weight it with, else `none`.
+
+        A standing queue has speed and volume zero: weighting by volume would leave out the worst jam.
+        """
+        return "volume" if self.sums["weighted_n"] == self.sums["speed_n"] > 0 else "none"
 
     @property
     def speed(self) -> float | None:
-        """Mean speed in mph, weighted by volume where volume exists."""
+        """Mean speed in mph, with this weighting."""
         if self.weighting == "volume":
             return self.sums["weighted_sum"] / self.sums["weight_sum"]
         return self._mean("speed")
@@ -157,13 +170,15 @@ class Totals:
 
     @property
     def ratio(self) -> float | None:
-        """Mean of speed over reference speed."""
-        return self._mean("ratio", _MICRO)
+        """Mean speed over mean reference speed, both with this weighting, of the readings that have both."""
+        kind = "weighted_sum" if self.weighting == "volume" else "sum"
+        reference = self.sums[f"reference_{kind}"]
+        return self.sums[f"compared_{kind}"] / reference if reference else None
 
     @property
     def congested_share(self) -> float | None:
         """Share of the readings with a reference speed that are congested."""
-        n = self.sums["ratio_n"]
+        n = self.sums["compared_n"]
         return self.sums["congested_n"] / n if n else None
 
 

@@ -4,7 +4,8 @@ import asyncio
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
+from functools import partial
 from uuid import UUID, uuid4
 
 import structlog
@@ -14,18 +15,20 @@ from roadcast.api.deps import analyst
 from roadcast.api.routes.system import system_status
 from roadcast.domain.clock import NO_FEED, Feed, FeedClock
 from roadcast.domain.sensor import Link, Sensor
-from roadcast.errors import Conflict, NotFound, StartError, Unavailable
+from roadcast.domain.times import rfc3339
+from roadcast.errors import Conflict, NotFound, StartError
 from roadcast.live.documents import Presenter
 from roadcast.live.hub import Channel, Hub
 from roadcast.live.relay import Relay, Topics
 from roadcast.live.state import LiveState
+from roadcast.pipeline import changes
+from roadcast.pipeline.alone import Alone
 from roadcast.pipeline.detect import Detect
 from roadcast.pipeline.housekeeping import Housekeeping, Retention
-from roadcast.pipeline.importing import CHANNEL, describe_network
+from roadcast.pipeline.importing import describe_network
 from roadcast.pipeline.incidents import Alerts, IncidentDesk
 from roadcast.pipeline.ingest import Ingest, IngestConfig
 from roadcast.pipeline.predict import EngineConfig, Predict, PredictConfig
-from roadcast.pipeline.recorder import Recorder, rebuild_rollups
 from roadcast.pipeline.score import ScoreConfig, Scorer
 from roadcast.services import Board, Service, Status, run
 from roadcast.settings import Mode, Role, Settings
@@ -33,6 +36,7 @@ from roadcast.sources.demo import NAME as DEMO
 from roadcast.sources.demo import DemoConfig, DemoFeed, DemoPorts
 from roadcast.storage import marks
 from roadcast.storage.engine import Address, Database
+from roadcast.store import connect, expect_usable, prepare
 from roadcast.streaming.memory import MemoryLog
 
 log = structlog.get_logger()
@@ -41,60 +45,6 @@ LOG_RECORDS = 20_000
 """Records of a topic that the log in memory keeps for its slowest reader before publishers wait."""
 _DEMO_HISTORY = "demo_history"
 """The fact that the demo's history is stored whole."""
-_ASSUMED = ("timezone", "interval_s")
-"""Settings that the stored rollups assume."""
-
-
-def database_address(settings: Settings) -> Address:
-    """Where DB_HOST says that the database is.
-
-    Raises:
-        StartError: DB_HOST is unset, and the embedded database's address was not given.
-    """
-    if settings.db_host is None:
-        raise StartError("No database was named.", remedy="Set DB_HOST, or start with: roadcast serve")
-    password = settings.db_password.get_secret_value()
-    return Address(settings.db_host, settings.db_port, settings.db_user, password, settings.db_name)
-
-
-def connect(settings: Settings, address: Address) -> Database:
-    """The database, with the pool that the settings ask for."""
-    return Database.connect(
-        address,
-        pool_size=settings.db_pool_size,
-        max_overflow=settings.db_max_overflow,
-        timeout_s=settings.db_timeout_s,
-        query_timeout_s=settings.db_query_timeout_s,
-    )
-
-
-async def prepare(settings: Settings, address: Address, database: Database, *, serves: bool = True) -> None:
-    """Bring the schema and what the rollups assume up to date; only what serves may rebuild the rollups.
-
-    Raises:
-        StartError: the database cannot be used, or was written with another INTERVAL_S or TIMEZONE.
-    """
-    from roadcast.storage.migrate import migrate  # noqa: PLC0415 - a fifth of a second that the start can use better
-
-    await asyncio.to_thread(migrate, address, timeout_s=settings.db_timeout_s)
-    async with database.write() as writer:
-        stored = {name: await marks.meta(writer, name) for name in _ASSUMED}
-        assumed = {name: str(getattr(settings, name)) for name in _ASSUMED}
-        if stored["interval_s"] not in (None, assumed["interval_s"]):
-            raise StartError(
-                f"INTERVAL_S={assumed['interval_s']}, but the stored windows are of {stored['interval_s']} s.",
-                remedy=f"Set INTERVAL_S={stored['interval_s']}, or use another DATA_DIR or DB_NAME.",
-            )
-        if stored["timezone"] not in (None, assumed["timezone"]):
-            if not serves:
-                raise StartError(
-                    f"TIMEZONE={assumed['timezone']}, but the stored days are those of {stored['timezone']}.",
-                    remedy=f"Set TIMEZONE={stored['timezone']}; --timezone says how the file's stamps are meant.",
-                )
-            log.info("time_zone_changed", before=stored["timezone"], now=assumed["timezone"])
-            await rebuild_rollups(writer, Recorder(settings.interval_s * 1000, settings.timezone))
-        for name, value in assumed.items():
-            await marks.set_meta(writer, name, value)
 
 
 def choose_feed(settings: Settings, mode: Mode, stored: Feed | None) -> str:
@@ -117,6 +67,14 @@ def choose_feed(settings: Settings, mode: Mode, stored: Feed | None) -> str:
     return chosen
 
 
+def _refuse_future(stored: Feed | None, latest: datetime) -> None:
+    if stored is not None and stored.reached_at is not None and stored.reached_at > latest:
+        raise StartError(
+            f"The store's feed has reached {rfc3339(stored.reached_at)}, which this machine's clock has not.",
+            remedy="Set the clock right, or use another DATA_DIR or DB_NAME.",
+        )
+
+
 class _OnDemand:
     """The API's way to ask predict for a forecast."""
 
@@ -125,13 +83,17 @@ class _OnDemand:
         self._clock = clock
 
     async def request(self) -> Request:
-        """An issue of the newest readings; it is there when this returns."""
-        issued_ms = await self._predict.request()
-        return Request(issued_ms, self._clock.now())
+        """Ask for an issue of the newest readings."""
+        asked = await self._predict.request()
+        return Request(asked.issued_ms, self._clock.now() + timedelta(seconds=asked.wait_s))
 
     def pending(self, issued_ms: int) -> bool:
-        """Whether that issue is being made just now."""
-        return self._predict.issuing_ms == issued_ms
+        """Whether somebody waits for that issue, which is made anew."""
+        return self._predict.is_asked(issued_ms)
+
+    def expected(self, issued_ms: int) -> bool:
+        """Whether that issue is being made, or has its turn still to come."""
+        return self._predict.is_to_come(issued_ms)
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,7 +101,6 @@ class System:
     """Every part of one process."""
 
     settings: Settings
-    mode: Mode
     feed: str
     database: Database
     clock: FeedClock
@@ -206,29 +167,19 @@ class System:
 async def running(
     settings: Settings, mode: Mode, address: Address, ended: Callable[["asyncio.Task[None]"], None]
 ) -> AsyncGenerator[ApiContext]:
-    """Every part, running; what the API needs of them. `ended` hears when they end."""
+    """Every part, running; what the API needs of them. `ended` hears when they end.
+
+    Raises:
+        StartError, Conflict: the database cannot be used, or another process runs on it.
+    """
     database = connect(settings, address)
+    await expect_usable(settings, address)
+    alone = Alone(database)  # the log in memory cannot be shared
+    await alone.begin()  # and before anything of the store is changed
     await prepare(settings, address, database)
-    async with database.read() as reader:
-        stored = await marks.feed(reader)
-    clock = FeedClock()
-    feed = choose_feed(settings, mode, stored)
-    clock.feed = stored or Feed(DEMO if feed == "demo" else NO_FEED, feed == "demo", feed == "demo")
-    board = Board(clock.wall)
-    board.report("database", Status.OK)
-    memory = MemoryLog(capacity=LOG_RECORDS)
-    board.report("log", Status.OK, "in memory")
-    for name in ("relay", "ingest", "predict"):
-        board.report(name, Status.STARTING)
-    epoch = uuid4().hex[:12]
-    hub = Hub(ApiLimits().socket_queue_frames, epoch)
-    system = System(settings, mode, feed, database, clock, board, memory, LiveState(), hub, clock.wall())
-    if feed == "demo":
-        log.warning("simulated_feed", detail="the demo's corridor is simulated: nothing that it reports is real")
-    if settings.api_workers > 1:
-        log.info("one_worker", detail=f"API_WORKERS={settings.api_workers} is a ceiling: the log in memory runs one")
-    parts = _Parts(system)
-    task = asyncio.create_task(run(parts.services()), name="services")
+    parts = _Parts(await _system(settings, mode, database), alone)
+    await parts.relay.reload()  # who is answered from the first moment on is answered from what is stored
+    task = asyncio.create_task(run(parts.services(), parts.system.board), name="services")
     task.add_done_callback(ended)
     try:
         yield parts.context
@@ -240,20 +191,44 @@ async def running(
         await database.close()
 
 
+async def _system(settings: Settings, mode: Mode, database: Database) -> System:
+    """What the parts share."""
+    async with database.read() as reader:
+        stored = await marks.feed(reader)
+    feed = choose_feed(settings, mode, stored)
+    clock = FeedClock()
+    _refuse_future(stored, clock.wall() + timedelta(seconds=settings.max_future_s))
+    clock.feed = stored or Feed(DEMO if feed == "demo" else NO_FEED, feed == "demo", feed == "demo")
+    board = Board(clock.wall)
+    board.report("database", Status.OK)
+    board.report("log", Status.OK, "in memory")
+    for name in ("relay", "ingest", "predict"):
+        board.report(name, Status.STARTING)
+    if feed == "demo":
+        log.warning("simulated_feed", detail="the demo's corridor is simulated: nothing that it reports is real")
+    if settings.api_workers > 1:
+        log.info("one_worker", detail=f"API_WORKERS={settings.api_workers} is a ceiling: the log in memory runs one")
+    hub = Hub(ApiLimits().socket_queue_frames, uuid4().hex[:12])
+    memory = MemoryLog(capacity=LOG_RECORDS)
+    return System(settings, feed, database, clock, board, memory, LiveState(), hub, clock.wall())
+
+
 class _Parts:
     """The services and the API's context, tied together."""
 
-    def __init__(self, system: System) -> None:
+    def __init__(self, system: System, alone: Alone) -> None:
         settings = system.settings
         self.system = system
+        self.alone = alone
         self.relay = Relay(
             system.database, system.log, system.topics, system.state, system.hub, system.clock,
             system.board, system.presenter,
             self._analytics,
         )  # fmt: skip
         self.ingest = Ingest(
-            system.database, system.log, system.clock, system.board, system.ingest_config, self.relay.caught_up
-        )
+            system.database, system.log, system.clock, system.board, system.ingest_config,
+            self.relay.caught_up, self.relay.reload,
+        )  # fmt: skip
         self.predict = Predict(
             system.database, system.log, system.clock, system.board, system.predict_config, self._learn_references
         )
@@ -269,6 +244,7 @@ class _Parts:
             system.board,
             Retention(settings.retention_days, settings.forecast_retention_days),
             readings=self.ingest.partitions,
+            recompute=self.ingest.recompute,
             forecasts=self.predict.partitions,
         )
         self.demo_loaded = asyncio.Event()
@@ -282,8 +258,9 @@ class _Parts:
             Service("predict", Role.PREDICT, self._predict_when_loaded),
             Service("score", Role.SCORE, self.scorer.run),
             Service("detect", Role.DETECT, self.detect.run),
-            Service("changes", Role.API, self._follow_changes),
+            Service("changes", Role.API, changes.Follower(self.system.database, self._on_change).run),
             Service("housekeeping", Role.INGEST, self.housekeeping.run),
+            Service("lock", Role.INGEST, partial(self.alone.keep, self.system.board)),
         ]
         if self.system.feed == "demo":
             services.append(Service("demo", Role.INGEST, self._demo))
@@ -331,23 +308,12 @@ class _Parts:
 
     async def _reload(self) -> None:
         """Read again what was changed beside us: by an import, or by the demo's history."""
-        async with self.system.database.read() as reader:
-            self.system.clock.feed = await marks.feed(reader) or self.system.clock.feed
         await self.ingest.reload()
-        self.system.state.forget()
         await self.relay.reload()
 
-    async def _follow_changes(self) -> None:
-        """Reload whenever another process has imported, and after a gap in which it may have."""
-        has_listened = False
-        while True:
-            with suppress(Unavailable):
-                async for _ in self.system.database.listen(CHANNEL):
-                    if has_listened:
-                        await self._reload()
-                        await self.predict.reload()
-                    has_listened = True
-            await asyncio.sleep(1)
+    async def _on_change(self) -> None:
+        await self._reload()
+        await self.predict.reload()
 
     async def _predict_when_loaded(self) -> None:
         await self.demo_loaded.wait()

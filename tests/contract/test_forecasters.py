@@ -1,20 +1,34 @@
 """What every forecaster promises, whatever it is given."""
 
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime
+from io import BytesIO
 from zoneinfo import ZoneInfo
 
 import numpy as np
 import pytest
 
 from roadcast.domain.times import to_ms
-from roadcast.forecasting.engine import LADDER
-from roadcast.forecasting.forecaster import Forecaster
+from roadcast.forecasting.blend import Blend
+from roadcast.forecasting.boosting import GradientBoosting
+from roadcast.forecasting.forecaster import MEDIAN, PROBABILITIES, Forecast, Forecaster
+from roadcast.forecasting.forecasters import QUICK, why_no_trees
 from roadcast.forecasting.graph import Graph
+from roadcast.forecasting.graph_mlp import GraphMlp
 from roadcast.forecasting.history import STATE_TICKS, History
+from roadcast.forecasting.perceptron import Training
 
-pytestmark = pytest.mark.parametrize("forecaster", LADDER, ids=lambda forecaster: forecaster.name)
+MLP = GraphMlp(training=Training(hidden=(16,), epochs=1))
+BOOSTING = GradientBoosting(cases=10_000, trees=10, leaves=7)
+NEEDS_TREES = pytest.mark.skipif(bool(why_no_trees()), reason=f"needs lightgbm: {why_no_trees()}")
+FORECASTERS = (
+    *(pytest.param(forecaster, id=forecaster.name) for forecaster in (*QUICK, MLP)),
+    *(pytest.param(each, id=each.name, marks=NEEDS_TREES) for each in (BOOSTING, Blend(net=MLP, trees=BOOSTING))),
+)
+"""The learned ones with settings that are cheap to fit."""
+pytestmark = pytest.mark.parametrize("forecaster", FORECASTERS)
 
 HORIZONS = 6
 SENSORS = 5
@@ -161,3 +175,75 @@ def test_never_negative(forecaster: Forecaster) -> None:
 
     history = with_values(history_of(5), queue)
     assert (forecast(forecaster, history, history.last(STATE_TICKS)) >= 0).all()
+
+
+def checked(forecast: Forecast) -> np.ndarray:
+    """The median, once the quantiles around it are known to be in order."""
+    if forecast.quantiles is not None:
+        assert forecast.quantiles.shape == (*forecast.median.shape, len(PROBABILITIES))
+        assert forecast.quantiles.dtype == np.float32
+        np.testing.assert_array_equal(forecast.quantiles[..., MEDIAN], forecast.median)
+        known = np.isfinite(forecast.median)
+        assert (np.isfinite(forecast.quantiles).all(axis=-1) == known).all()
+        assert (np.diff(forecast.quantiles[known], axis=-1) >= 0).all()
+        assert (forecast.quantiles[known] >= 0).all()
+    return forecast.median
+
+
+@pytest.mark.parametrize("target", ["speed", "volume"])
+@pytest.mark.parametrize("days", [1 / 288, 0.5, 1.2, 3])
+def test_quantiles_are_in_order_around_the_median(forecaster: Forecaster, target: str, days: float) -> None:
+    history = with_values(history_of(days), lambda values: values[-STATE_TICKS:, 2].fill(np.nan))
+    fitted = forecaster.fit(history, CHAIN, target, HORIZONS)
+    grown = history_of(1, sensors=SENSORS + 2)
+    for state in (history, history.last(0), grown, with_values(grown, lambda values: values.fill(0))):
+        checked(fitted.forecast(state))
+
+
+def test_parts_restore_what_gave_them(forecaster: Forecaster) -> None:
+    """Also through a file of arrays that cannot hold objects."""
+    history = with_values(history_of(3), lambda values: values[::7, 1].fill(np.nan))
+    fitted = forecaster.fit(history, CHAIN, "speed", HORIZONS)
+    file = BytesIO()
+    np.savez(file, allow_pickle=False, **fitted.parts())
+    file.seek(0)
+    with np.load(file, allow_pickle=False) as loaded:
+        read = {name: part if part.dtype.kind != "U" else str(part) for name, part in loaded.items()}
+    for parts in (fitted.parts(), read):
+        one, other = fitted.forecast(history), forecaster.restore(parts).forecast(history)
+        assert one.median.tobytes() == other.median.tobytes()
+        assert one.quantiles is other.quantiles is None or one.quantiles.tobytes() == other.quantiles.tobytes()
+
+
+def test_missing_parts_are_named(forecaster: Forecaster) -> None:
+    parts = forecaster.fit(history_of(2), CHAIN, "speed", HORIZONS).parts()
+    for name in parts:
+        with pytest.raises(ValueError, match=re.escape(name)):
+            forecaster.restore({other: part for other, part in parts.items() if other != name})
+
+
+@pytest.mark.parametrize(("minutes", "horizons"), [(1, 1), (15, 24), (60, 2), (60, 24)])
+def test_survives_other_intervals_and_horizons(forecaster: Forecaster, minutes: int, horizons: int) -> None:
+    history = replace(history_of(3), interval_ms=minutes * 60_000)
+    median = checked(forecaster.fit(history, CHAIN, "speed", horizons).forecast(history.last(STATE_TICKS)))
+    assert median.shape == (SENSORS, horizons)
+    assert np.isfinite(median).all()
+
+
+def test_survives_a_single_sensor(forecaster: Forecaster) -> None:
+    history = history_of(3, sensors=1)
+    median = checked(forecaster.fit(history, Graph(), "speed", HORIZONS).forecast(history.last(STATE_TICKS)))
+    assert np.isfinite(median).all()
+
+
+@pytest.mark.parametrize("level", [0, 60])
+def test_what_never_changes_is_not_expected_to(forecaster: Forecaster, level: float) -> None:
+    history = with_values(history_of(3), lambda values: values.fill(level))
+    median = checked(forecaster.fit(history, CHAIN, "speed", HORIZONS).forecast(history.last(STATE_TICKS)))
+    np.testing.assert_allclose(median, level, atol=0.1)
+
+
+def test_survives_a_state_without_the_target(forecaster: Forecaster) -> None:
+    fitted = forecaster.fit(history_of(3), CHAIN, "speed", HORIZONS)
+    state = replace(history_of(1), variables=("occupancy", "volume"))
+    assert checked(fitted.forecast(state)).shape == (SENSORS, HORIZONS)

@@ -13,7 +13,7 @@ from uuid import UUID
 import httpx
 import pytest
 import websockets
-from e2e.system import SOURCE, System
+from e2e.system import PATIENCE_S, SOURCE, System, eventually
 
 Message = dict[str, Any]
 
@@ -138,8 +138,9 @@ def test_a_prediction_is_generated_and_can_be_read(demo: System) -> None:
     assert made.keys() == {"message", "prediction_id", "estimated_completion"}
     assert made["message"] == "Prediction generation initiated"
     assert moment(made["estimated_completion"])
-    state = demo.get(f"/api/predictions/{UUID(made['prediction_id'])}")
-    assert state["status"] == "completed"
+    place = f"/api/predictions/{UUID(made['prediction_id'])}"
+    assert eventually(lambda: demo.get(place)["status"] == "completed", PATIENCE_S)
+    state = demo.get(place)
     assert state["prediction"]["sensor_id"] == "SENSOR_001"
     assert state["prediction"]["horizon_minutes"] == 30
 

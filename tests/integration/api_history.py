@@ -54,6 +54,9 @@ class NoPredictor:
     def pending(self, issued_ms: int) -> bool:
         return False
 
+    def expected(self, issued_ms: int) -> bool:
+        return False
+
 
 def history() -> tuple[ReadingBatch, Rows]:
     """Nine days of three sensors: slow mornings at A, some readings missing at B, C without a reference speed."""
@@ -137,9 +140,20 @@ def with_history(address: Address, look: Look) -> None:
     asyncio.run(go())
 
 
+def weights(rows: Rows) -> list[float]:
+    """By volume where every reading has one above zero, else alike."""
+    return [n if all(row[3] > 0 for row in rows) else 1.0 for _, _, _, n in rows]
+
+
 def average(rows: Rows) -> float:
-    """Weighted by volume."""
-    return sum(v * n for _, _, v, n in rows) / sum(n for _, _, _, n in rows)
+    """Mean speed."""
+    return sum(w * row[2] for w, row in zip(weights(rows), rows)) / sum(weights(rows))
+
+
+def ratio(rows: Rows, reference: dict[str, float | None]) -> float:
+    """Mean speed over mean reference speed, of the sensors that have one."""
+    known = [(w, row[2], reference[row[1]]) for w, row in zip(weights(rows), rows) if reference[row[1]]]
+    return sum(w * v for w, v, _ in known) / sum(w * against for w, _, against in known)
 
 
 def within(rows: Rows, hours: float, sensor: str | None = None) -> Rows:

@@ -3,7 +3,16 @@
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+import psycopg
+
 from roadcast.storage.engine import Address, Database
+
+
+def conninfo(address: Address) -> str:
+    """As psycopg wants it."""
+    return psycopg.conninfo.make_conninfo(
+        host=address.host, port=address.port, user=address.user, password=address.password, dbname=address.database
+    )
 
 
 @asynccontextmanager

@@ -18,6 +18,7 @@ from integration.api_history import (
     history,
     load,
     make_context,
+    ratio,
     with_history,
     within,
 )
@@ -63,7 +64,8 @@ def test_statistics_are_those_of_the_readings(address, sensor: str | None, hours
         assert found["min_speed"] == min(row[2] for row in expected)
         assert found["max_speed"] == max(row[2] for row in expected)
         assert found["avg_volume"] == pytest.approx(sum(row[3] for row in expected) / len(expected), abs=0.06)
-        assert (found["time_window_hours"], found["weighting"]) == (hours, "volume")
+        weighting = "volume" if all(row[3] > 0 for row in expected) else "none"
+        assert (found["time_window_hours"], found["weighting"]) == (hours, weighting)
 
     with_history(address, look)
 
@@ -125,13 +127,13 @@ def test_congestion_is_that_of_the_readings(address, sensor: str | None):
         for point in found["data_points"]:
             start = datetime.fromisoformat(point["timestamp"])
             hour = [row for row in expected if start < row[0] <= start + timedelta(hours=1)]
-            ratios = [row[2] / reference[row[1]] for row in hour if reference[row[1]]]
-            mean = sum(ratios) / len(ratios)
+            mean = ratio(hour, reference)
             level = next(
                 name for name, cut in (("low", 0.75), ("medium", 0.5), ("high", 0.25), ("severe", 0)) if mean >= cut
             )
             assert point["reading_count"] == len(hour)
             assert point["avg_speed"] == pytest.approx(average(hour), abs=0.006)
+            assert point["speed_ratio"] == pytest.approx(mean, abs=0.0006)
             assert point["congestion_level"] == level
         assert sum(point["reading_count"] for point in found["data_points"]) == len(expected)
         known = [row for row in expected if reference[row[1]]]

@@ -31,12 +31,15 @@ class Clock:
     now = START
 
 
-async def report(database, at):
-    values = np.full((1, 4), np.nan, np.float32)
-    values[0, 0] = 50
-    ms = np.array([to_ms(at)], np.int64)
+async def report(database, at, codes=("A",)):
+    values = np.full((len(codes), 4), np.nan, np.float32)
+    values[:, 0] = 50
+    ms = np.full(len(codes), to_ms(at), np.int64)
+    batch = ReadingBatch(codes, np.arange(len(codes), dtype=np.int32), ms, values)
     async with database.write() as writer:
-        await Recorder(300_000, "UTC").record(writer, ReadingBatch(("A",), np.zeros(1, np.int32), ms, values), ms)
+        recorder = Recorder(300_000, "UTC")
+        await recorder.load(writer)
+        await recorder.record(writer, batch, ms)
 
 
 async def heard(log, minimum):
@@ -80,12 +83,34 @@ def test_a_feed_that_goes_stale_and_comes_back_is_said_once_each(address):
                 return stale, status, back, parts, stored, announced
 
     stale, status, back, parts, stored, announced = asyncio.run(go())
-    assert stale == [("feed_stale", "feed: no reading since 2026-03-10 15:00 UTC", "high")]
+    assert stale == [("feed_stale", "feed: no reading since 2026-03-10 15:00:00 UTC", "high")]
     assert status["feed"] is Status.DEGRADED
     assert back == [("feed_back", "feed is back.", "low")]
     assert [kind for kind, *_ in parts] == ["part_down", "part_back"]
     assert sorted(stored) == ["feed_back", "feed_stale", "part_back", "part_down"]
     assert announced
+
+
+def test_a_feed_of_which_most_sensors_are_silent_is_degraded(address):
+    async def go():
+        async with connected(address) as database:
+            clock = FeedClock(lambda: START + timedelta(minutes=30))
+            board = Board(clock.wall)
+            detect = Detect(database, clock, board, Alerts(database, MemoryLog(), "alerts"), 900.0, lambda: None)
+            await report(database, START, ("A", "B", "C"))
+            await report(database, START + timedelta(minutes=29))
+            loop = asyncio.create_task(detect.run())
+            async with asyncio.timeout(10):
+                while not board.parts or board.parts[-1].name != "feed":  # noqa: ASYNC110
+                    await asyncio.sleep(0.02)
+            loop.cancel()
+            return board.parts[-1]
+
+    feed = asyncio.run(go())
+    assert (feed.status, feed.detail) == (
+        Status.DEGRADED,
+        "2 of 3 sensors that reported since yesterday are silent for 900 s",
+    )
 
 
 def incident(**changes):

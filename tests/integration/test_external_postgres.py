@@ -178,11 +178,28 @@ def test_what_refuses_us_is_told_in_one_line_with_the_remedy(external: Cluster, 
         ("DB_NAME", "no_such"): 'database "no_such" does not exist',
         ("DB_PORT", str(free_port())): "Connection refused",
         ("DB_HOST", "no-such-host.invalid"): "failed to resolve host 'no-such-host.invalid'",
-        ("DB_USER", "stranger"): "permission denied for schema public",
     }.items():
         line = refusal(tmp_path, external.settings(**dict([wrong])))
         assert said in line
         assert line.endswith(f"{remedy}\n")
+    line = refusal(tmp_path, external.settings(DB_USER="stranger"))
+    assert "permission denied for schema public. Let DB_USER own the database" in line
+
+
+def test_a_second_system_on_the_database_is_refused(external: Cluster, tmp_path: Path) -> None:
+    second = tmp_path / "second"
+    second.mkdir()
+    small = {"DB_POOL_SIZE": "1", "DB_MAX_OVERFLOW": "0"}
+    with System(tmp_path, **external.settings(**small)) as system:
+        said = "roadcast: Another Roadcast runs on this database."
+        assert refusal(second, external.settings(TIMEZONE="Asia/Tokyo")).startswith(said)
+        external.stop()
+        external.start()
+        assert eventually(lambda: system.client.get("/health").status_code == 200, PATIENCE_S)
+        assert system.post(tick(40))["accepted"] == 5
+        assert refusal(second, external.settings(TIMEZONE="Asia/Tokyo")).startswith(said)
+    with System(tmp_path, **external.settings()) as system:  # of the same time zone: nothing was changed
+        assert "rollups_rebuilt" not in system.said.read_text()
 
 
 def test_a_host_that_does_not_answer_is_given_up_after_the_time_out(external: Cluster, tmp_path: Path) -> None:
@@ -212,4 +229,4 @@ def test_a_server_older_than_ours_must_be_is_refused(external: Cluster, monkeypa
     monkeypatch.setattr(migrate, "OLDEST", 990_000)
     address = Address("127.0.0.1", external.port, "road", "cast", "traffic_db")
     with pytest.raises(StartError, match=r"PostgreSQL 1\d is too old\. Use 99 or newer\."):
-        migrate.migrate(address, timeout_s=5)
+        migrate.expect_usable(address, timeout_s=5, timezone="UTC")

@@ -5,8 +5,9 @@ from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime, timedelta
 
 import numpy as np
+import psycopg
 import pytest
-from integration.databases import connected
+from integration.databases import connected, conninfo
 
 from roadcast.domain.clock import FeedClock
 from roadcast.domain.reading import ReadingBatch, Source
@@ -40,6 +41,7 @@ class Pipeline:
             self.board,
             IngestConfig("a", INTERVAL, "UTC", 300, 86_400, idle_s, 1_000_000, register, pinned_to),
             self._visible,
+            self._begun,
         )
         self.predict = Predict(
             database,
@@ -53,6 +55,9 @@ class Pipeline:
         self.messages = []
 
     async def _visible(self, position):
+        pass
+
+    async def _begun(self):
         pass
 
     async def record(self, topic):
@@ -71,7 +76,7 @@ class Pipeline:
         async with asyncio.timeout(60):
             while True:
                 async with self.database.read() as reader:
-                    if await marks.mark(reader, "score") == from_ms(at_ms):
+                    if await reader.value("SELECT max(tick_end) FROM scored_ticks") == from_ms(at_ms):
                         return
                 await asyncio.sleep(0.1)
 
@@ -151,7 +156,8 @@ def test_a_replay_gives_the_same_forecasts_to_the_byte(server, address, tmp_path
                 rows = await writer.rows("SELECT * FROM forecasts ORDER BY issued_at, sensor_no")
                 result = repr([{k: v for k, v in row.items() if k != "model_no"} for row in rows])
                 await writer.run(
-                    "TRUNCATE readings, ticks, sensor_days, sensors, links, forecasts, scores, marks, feed, models"
+                    "TRUNCATE readings, ticks, sensor_days, sensors, links, forecasts, scores, scored_ticks, marks, "
+                    "feed, models"
                 )
             return result
 
@@ -166,8 +172,8 @@ def test_a_child_that_dies_costs_no_forecast_and_is_replaced(address):
             for i in range(1, 4):
                 await pipeline.ingest.submit(tick(i, (60.0, 50.0, 40.0)), replayed(i))
             await pipeline.issued(START + 3 * INTERVAL)
-            pipeline.predict._child._process.kill()
-            pipeline.predict._child._process.join()
+            pipeline.predict._forecaster._child._process.kill()
+            pipeline.predict._forecaster._child._process.join()
             await pipeline.ingest.submit(tick(4, (60.0, 50.0, 40.0)), replayed(4))
             await pipeline.issued(START + 4 * INTERVAL)
             fallen_back = {p.name: p.status for p in pipeline.board.parts}
@@ -177,7 +183,7 @@ def test_a_child_that_dies_costs_no_forecast_and_is_replaced(address):
             recovered = {p.name: p.status for p in pipeline.board.parts}
             async with pipeline.database.read() as reader:
                 times = await forecasts.issue_times(reader, from_ms(0), LATER)
-            return fallen_back, recovered, pipeline.predict._child.deaths, len(times)
+            return fallen_back, recovered, pipeline.predict._forecaster._child.deaths, len(times)
 
     fallen_back, recovered, deaths, issues = asyncio.run(go())
     assert (fallen_back["forecaster"], fallen_back["predict"]) == (Status.DEGRADED, Status.OK)
@@ -227,6 +233,27 @@ def test_what_is_refused_and_why(address):
         (5, "speed"),
     ]
     assert [(m.sensor_id, m.speed) for m in published] == [("A", 0.0)]
+
+
+def test_a_connection_that_is_lost_costs_no_reading_and_all_is_read_again(address):
+    blocked = """SELECT pg_terminate_backend(pid) FROM pg_locks
+      WHERE NOT granted AND database = (SELECT oid FROM pg_database WHERE datname = current_database())"""
+
+    async def go():
+        other = await psycopg.AsyncConnection.connect(conninfo(address), autocommit=True)
+        async with other, running(address, services=("ingest",), now=LATER) as pipeline, asyncio.timeout(20):
+            await other.execute("LISTEN roadcast_changed")
+            async with other.transaction():
+                await other.execute("LOCK TABLE readings")
+                sending = asyncio.create_task(pipeline.ingest.submit(tick(1, (60.0, 50.0, 40.0)), Source("http")))
+                while not await (await other.execute(blocked)).fetchall():  # noqa: ASYNC110
+                    await asyncio.sleep(0.02)
+            account = await sending
+            return account, [notice.channel async for notice in other.notifies(timeout=5, stop_after=1)]
+
+    account, told = asyncio.run(go())
+    assert (account.accepted, account.rejected) == (3, 0)
+    assert told == ["roadcast_changed"]
 
 
 def test_unknown_sensors_can_be_refused(address):
@@ -288,6 +315,21 @@ def test_a_replay_goes_on_after_a_restart_where_history_reaches_further(address)
     assert asyncio.run(go()) == [START + i * INTERVAL for i in range(3, 6)]
 
 
+def test_a_change_told_while_a_window_is_open_does_not_close_it(address):
+    async def go():
+        async with running(address, services=("ingest",), now=from_ms(START + 10 * INTERVAL)) as pipeline:
+            await pipeline.ingest.submit(tick(1, (60.0, 50.0, 40.0)), Source("http"))
+            await pipeline.ingest.submit(tick(2, (60.0, None, None)), Source("http"))
+            await pipeline.ingest.reload()
+            await asyncio.sleep(0.1)
+            before = [m.tick_end_ms for m in pipeline.messages if isinstance(m, TickClosed)]
+            await pipeline.ingest.submit(tick(2, (None, 50.0, 40.0)), Source("http"))
+            await asyncio.sleep(0.1)
+            return before, [m.tick_end_ms for m in pipeline.messages if isinstance(m, TickClosed)]
+
+    assert asyncio.run(go()) == ([START + INTERVAL], [START + INTERVAL, START + 2 * INTERVAL])
+
+
 def test_a_pinned_feed_refuses_replays_and_judges_the_future_by_its_clock(address):
     async def go():
         async with running(address, services=("ingest",), now=LATER, pinned_to="demo") as pipeline:
@@ -335,7 +377,7 @@ def test_ticks_that_were_stored_before_any_forecast_are_caught_up(address):
         async with running(address, services=(), now=LATER) as pipeline:
             pipeline.clock.feed = feed
             await pipeline.predict.reload()
-            pipeline.predict._child.stop()
+            pipeline.predict._forecaster.stop()
             async with pipeline.database.read() as reader:
                 return [to_ms(at) for at in await forecasts.issue_times(reader, from_ms(0), LATER)]
 

@@ -117,8 +117,7 @@ def test_any_batches_leave_the_last_values_and_true_rollups(emptied, sent):
                     )
                     model[key] = speed
             kept = await rollup_rows(database)
-            async with database.write() as writer:
-                await rebuild_rollups(writer, recorder)
+            await rebuild_rollups(database, recorder)
             return model, outcomes, expected, await stored(database), kept, await rollup_rows(database)
 
     model, outcomes, expected, found, kept, rebuilt = asyncio.run(go())

@@ -53,12 +53,16 @@ class PromptPredictor:
     """Has an issue of the newest tick in the making."""
 
     making: set[int] = field(default_factory=set)
+    coming: set[int] = field(default_factory=set)
 
     async def request(self) -> Request:
         return Request(to_ms(TICK), TICK + timedelta(seconds=10))
 
     def pending(self, issued_ms: int) -> bool:
         return issued_ms in self.making
+
+    def expected(self, issued_ms: int) -> bool:
+        return issued_ms in self.coming
 
 
 @dataclass

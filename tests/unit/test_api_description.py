@@ -1,15 +1,19 @@
 import json
+import re
 
 import pytest
-from api_doubles import make_app, make_context
+from api_doubles import client, make_app, make_context
+from fastapi.routing import APIRoute
+from prometheus_client.parser import text_string_to_metric_families
 from pydantic import TypeAdapter
 
 from roadcast.api import examples
-from roadcast.api.routes.predictions import GeneratedDocument, PredictionDocument
-from roadcast.api.routes.readings import AccountDocument
-from roadcast.api.routes.traffic import StatisticsDocument
-from roadcast.live.analytics import CongestionDocument
-from roadcast.live.documents import ForecastDocument, ReadingDocument
+from roadcast.api.routes import analytics, incidents, network, predictions, readings, sensors, system, traffic
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    return "asyncio"
 
 
 @pytest.fixture(scope="module")
@@ -41,6 +45,7 @@ def test_operations_have_tags_summaries_and_names_of_their_own(openapi: dict):
     for path, operation in operations(openapi):
         assert set(operation["tags"]) <= tags, path
         assert " " in operation["summary"], path  # a sentence, not the name of a function
+        assert not re.search(r"\.(\s|$)", operation["summary"]), path  # one sentence, without its full stop
 
 
 def test_errors_are_described_as_problems(openapi: dict):
@@ -52,22 +57,77 @@ def test_errors_are_described_as_problems(openapi: dict):
 
 def test_answers_have_schemas(openapi: dict):
     for path, operation in operations(openapi):
-        good = next(response for status, response in operation["responses"].items() if status.startswith("2"))
-        for media in good["content"].values():
+        for media in good(operation)["content"].values():
             assert media["schema"], path
 
 
-@pytest.mark.parametrize(
-    ("kind", "example"),
-    [
-        (ReadingDocument, examples.READING),
-        (StatisticsDocument, examples.STATISTICS),
-        (ForecastDocument, examples.FORECAST),
-        (GeneratedDocument, examples.GENERATED),
-        (PredictionDocument, examples.PREDICTION),
-        (CongestionDocument, examples.CONGESTION),
-        (AccountDocument, examples.ACCOUNT),
-    ],
-)
-def test_examples_are_what_they_are_examples_of(kind: type, example: dict):
-    TypeAdapter(kind).validate_json(json.dumps(dict(example)), extra="forbid")
+def good(operation: dict) -> dict:
+    return next(response for status, response in operation["responses"].items() if status.startswith("2"))
+
+
+MODULES = (analytics, incidents, network, predictions, readings, sensors, system, traffic)
+ROUTES = [route for module in MODULES for route in module.router.routes if isinstance(route, APIRoute)]
+
+
+def test_every_answer_and_body_has_an_example(openapi: dict):
+    for path, operation in operations(openapi):
+        bodies = operation.get("requestBody", {"content": {}})["content"]
+        for media in (*good(operation)["content"].values(), *bodies.values()):
+            assert media["example"], (path, operation["operationId"])
+
+
+@pytest.mark.parametrize("route", ROUTES, ids=lambda route: route.operation_id)
+def test_an_example_is_what_the_route_answers(route: APIRoute):
+    example = examples.ANSWERS[route.operation_id]
+    if route.response_model is None:
+        assert list(text_string_to_metric_families(example))
+    else:
+        TypeAdapter(route.response_model).validate_json(json.dumps(example), extra="forbid")
+
+
+def test_no_example_is_of_a_route_that_is_not():
+    names = {route.operation_id for route in ROUTES}
+    assert set(examples.ANSWERS) == names
+    assert set(examples.BODIES) <= names
+
+
+@pytest.mark.anyio
+async def test_every_body_that_is_an_example_is_taken():
+    context = make_context()
+    async with client(context) as http:
+        made = await http.post("/api/incidents", json=examples.BODIES["create_incident"])
+        assert made.status_code == 201
+        edited = await http.patch(made.headers["location"], json=examples.BODIES["edit_incident"])
+        assert (edited.status_code, edited.json()["lanes"]) == (200, 2)
+        stored = await http.post("/api/traffic/readings", json=examples.BODIES["post_readings"])
+        assert stored.json()["accepted"] == 1
+        asked = await http.post("/api/predictions/generate", json=examples.BODIES["generate_prediction"])
+        assert asked.status_code == 202
+
+
+def test_the_headers_that_a_client_needs_are_described(openapi: dict):
+    described = openapi["components"]["headers"]
+    named: dict[str, set[str]] = {}
+    for path, operation in operations(openapi):
+        for status, response in operation["responses"].items():
+            headers = set(response["headers"])
+            assert headers <= set(described), path
+            assert {"Roadcast-As-Of", "Roadcast-Feed", "X-Request-ID"} <= headers, path
+            for name in headers:
+                named.setdefault(name, set()).add(f"{operation['operationId']} {status}")
+    assert named["Link"] == {
+        f"{name} 200"
+        for name in (
+            "get_current_traffic", "get_historical_traffic", "get_latest_predictions", "list_sensors", "list_incidents"
+        )
+    }  # fmt: skip
+    assert named["Location"] == {"create_incident 201", "generate_prediction 202"}
+    assert "get_historical_traffic 503" in named["Retry-After"]
+    assert "get_health 503" not in named["Retry-After"]
+
+
+def test_no_body_is_said_to_be_a_bad_request(openapi: dict):
+    for path, operation in operations(openapi):
+        assert "400" not in operation["responses"], path
+        if "requestBody" in operation:
+            assert {"408", "413", "415", "422"} <= set(operation["responses"]), path

@@ -95,13 +95,21 @@ def test_a_forecast_has_the_designs_keys():
 
 def test_a_sensor_without_a_forecast_is_left_out_and_what_is_unknown_is_null():
     made = issue()
-    made.speed[0] = nan
+    made.speed[0] = made.volume[0] = nan
     made.confidence[1, 0] = nan
     made.quantiles[1, 0, 0] = nan
     found = US.forecasts(made, SENSORS)
     assert {forecast["sensor_id"] for forecast in found} == {"SENSOR_002"}
     assert (found[0]["confidence"], found[0]["quantiles"]["p05"]) == (None, None)
     assert b"NaN" not in encode(found)
+
+
+def test_a_detector_that_only_counts_is_forecast_too():
+    made = issue((1,))
+    made.speed[0] = made.confidence[0] = made.quantiles[0] = nan
+    [found, *_] = US.forecasts(made, SENSORS)
+    assert (found["predicted_speed"], found["confidence"], found["quantiles"]["p50"]) == (None, None, None)
+    assert found["predicted_volume"] == 120.5
 
 
 def test_a_sensor_that_is_not_known_yet_is_left_out():

@@ -12,7 +12,8 @@ import pytest
 
 from roadcast.domain.times import to_ms
 from roadcast.forecasting.backtest import backtest
-from roadcast.forecasting.engine import LADDER, Engine, Issue
+from roadcast.forecasting.engine import Engine, Issue
+from roadcast.forecasting.forecasters import QUICK
 from roadcast.forecasting.graph import Graph
 from roadcast.forecasting.history import STATE_TICKS, History
 from roadcast.forecasting.metrics import calibration_error, coverage, mae
@@ -217,12 +218,12 @@ def test_backtest_needs_a_day_to_fit_on() -> None:
     history = noisy_days(3)
     for ticks, expected in ((int(1.2 * DAY), False), (int(1.3 * DAY), True)):
         seen = history.until(ticks)
-        assert (backtest(LADDER, seen, Graph(), references(seen), HORIZONS) is not None) == expected
+        assert (backtest(QUICK, seen, Graph(), references(seen), HORIZONS) is not None) == expected
 
 
 def test_backtest_puts_gaps_in_so_that_old_readings_have_errors() -> None:
     history = noisy_days(6)
-    errors = backtest(LADDER, history, Graph(), references(history), HORIZONS)
+    errors = backtest(QUICK, history, Graph(), references(history), HORIZONS)
     assert errors is not None
     assert (errors.counts.sum(axis=(0, 3, 4)) > 300).all()
 
@@ -276,7 +277,7 @@ def test_real_week_each_rung_of_the_ladder_is_better_an_hour_ahead() -> None:
     hour_ahead = week.truth[..., -1]
     errors = [
         mae(np.stack([issue.candidates[forecaster.name][:, -1] for issue in week.issues]), hour_ahead)
-        for forecaster in LADDER
+        for forecaster in QUICK
     ]
     assert errors == sorted(errors, reverse=True)
     assert week.issues[-1].model == "graph_autoregression"

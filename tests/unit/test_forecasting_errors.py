@@ -5,7 +5,8 @@ from math import erf, sqrt
 import numpy as np
 import pytest
 
-from roadcast.forecasting.error_history import BINS, MEDIAN, PROBABILITIES, ErrorHistory, stratify
+from roadcast.forecasting.error_history import BINS, ErrorHistory, stratify
+from roadcast.forecasting.forecaster import MEDIAN, PROBABILITIES
 
 SENSORS, HORIZONS = 2_000, 2
 REFERENCE = np.full(SENSORS, 60, np.float32)
@@ -59,6 +60,22 @@ def test_errors_of_a_known_size_are_placed_exactly() -> None:
     assert quantiles[MEDIAN] == pytest.approx(0, abs=1e-6)
     assert np.abs(quantiles).max() <= 0.25
     assert errors.mae().tolist() == [[0, 0]]
+
+
+@pytest.mark.parametrize(("count", "most"), [(30, 30.5 / 31), (200, 200.5 / 201)])
+def test_a_finite_count_makes_nothing_certain(count: int, most: float) -> None:
+    """All errors zero: what lies well around them is as good as certain, what lies far from them nearly impossible."""
+    errors = ErrorHistory.empty(1, HORIZONS)
+    strata = stratify(FREE[:, :count], REFERENCE[:count], FRESH[:count])
+    errors.observe(np.zeros((1, 1, 1), np.int64), np.zeros((1, count, HORIZONS), np.float32), strata)
+    low, high = np.full((2, count, HORIZONS), [[[-5]], [[5]]], np.float32)
+    counted = errors.distribution(0)
+    own = strata.of_forecaster(0)
+    # the stratum's own errors are joined by those of the strata around it, twice 30 at most
+    joined = count + min(count + min(count, 30), 30)
+    assert counted.probability(own, low, high)[0, 0] == pytest.approx((joined + 0.5) / (joined + 1), abs=1e-6)
+    assert counted.probability(own, low + 20, high + 20)[0, 0] == pytest.approx(0.5 / (joined + 1), abs=1e-6)
+    assert counted.probability(own, low, high)[0, 0] >= most
 
 
 def test_old_readings_are_judged_by_their_own_errors() -> None:

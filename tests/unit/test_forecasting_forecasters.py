@@ -1,12 +1,19 @@
 """The parts of forecasters, against brute force and against processes whose best forecast is known."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from roadcast.forecasting.autoregression import GraphAutoregression
+from roadcast.forecasting.blend import Blend
+from roadcast.forecasting.boosting import GradientBoosting
 from roadcast.forecasting.deviations import fill, fit_decay
-from roadcast.forecasting.graph import Graph
+from roadcast.forecasting.forecaster import MEDIAN, Forecaster
+from roadcast.forecasting.graph import LEAST_CORRELATION, LINKS, Graph, learn_links
+from roadcast.forecasting.graph_mlp import GraphMlp
 from roadcast.forecasting.history import STATE_TICKS, History
+from roadcast.forecasting.perceptron import Training
 from roadcast.forecasting.profile import Profile
 from roadcast.forecasting.typical_day import learn_typical_day
 
@@ -37,15 +44,16 @@ def test_typical_day_draws_each_type_to_all_days() -> None:
 
 def test_deviations_leave_the_own_day_out() -> None:
     """Of Thursday 60, Friday 62, Saturday 64, Sunday 30: Friday is measured by Thursday and the other days' mean."""
-    _, deviations = learn_typical_day(history_of(days_of([60, 62, 64, 30]), MIDNIGHT_MS), "speed")
+    history = history_of(days_of([60, 62, 64, 30]), MIDNIGHT_MS)
+    deviations = history.of("speed") - learn_typical_day(history, "speed")[1]
     others = (60 + 64 + 30) / 3
     assert deviations[DAY + 100, 0] == pytest.approx(62 - (60 + others) / 2, abs=1e-4)
     assert deviations[3 * DAY + 100, 0] == pytest.approx(30 - (60 + 62 + 64) / 3, abs=1e-4)
 
 
 def test_one_day_alone_deviates_from_nothing() -> None:
-    typical, deviations = learn_typical_day(history_of(days_of([60]), MIDNIGHT_MS), "speed")
-    assert np.isnan(deviations).all()
+    typical, of_others = learn_typical_day(history_of(days_of([60]), MIDNIGHT_MS), "speed")
+    assert np.isnan(of_others).all()
     np.testing.assert_allclose(typical.values, 60, rtol=1e-5)
 
 
@@ -106,6 +114,34 @@ def test_sensors_both_one_and_two_hops_away_count_once() -> None:
     assert means[2].tolist() == [1.5, 0, 0, 0]
 
 
+def test_links_are_learnt_from_what_leads() -> None:
+    """Of deviations that travel down a chain, in one tick each: every link of the chain and no other."""
+    deviation = travelling(np.random.default_rng(9), 3, 10).astype(np.float32)
+    deviation[np.random.default_rng(10).random(deviation.shape) < 0.1] = NAN
+    links = learn_links(deviation)
+    assert sorted(zip(links.upstream.tolist(), links.downstream.tolist(), strict=True)) == [
+        (i, i + 1) for i in range(9)
+    ]
+    assert (links.weight > 0.7).all()
+
+
+def test_learnt_links_are_those_of_highest_correlation() -> None:
+    random = np.random.default_rng(11)
+    common = random.normal(0, 1, (1_000, 1)).cumsum(axis=0)
+    deviation = (common + random.normal(0, 1, (1_000, 20)) * np.linspace(1, 40, 20)).astype(np.float32)
+    links = learn_links(deviation)
+    lagged = np.corrcoef(deviation[:-1].T, deviation[1:].T)[:20, 20:]
+    np.fill_diagonal(lagged, 0)
+    for sensor in range(20):
+        best = [j for j in np.argsort(-lagged[:, sensor])[:LINKS] if lagged[j, sensor] >= LEAST_CORRELATION]
+        assert sorted(links.upstream[links.downstream == sensor]) == sorted(best)
+
+
+@pytest.mark.parametrize("shape", [(0, 0), (0, 3), (1, 3), (50, 1), (50, 3)])
+def test_nothing_links_what_never_changes(shape: tuple[int, int]) -> None:
+    assert len(learn_links(np.ones(shape, np.float32)).weight) == 0
+
+
 def around_rush_hours(days: int, deviation: np.ndarray) -> np.ndarray:
     """A typical day with two rush hours, and deviations from it."""
     of_day = np.arange(days * DAY) % DAY / DAY
@@ -152,12 +188,42 @@ def test_autoregression_hears_what_comes_from_upstream() -> None:
     assert (errors["graph_autoregression"] < 2).all()
 
 
-def test_autoregression_without_pairs_to_learn_from_is_the_profile() -> None:
+LEARNED: list[Forecaster] = [GraphAutoregression(), GraphMlp(), GradientBoosting(), Blend()]
+
+
+@pytest.mark.parametrize("forecaster", LEARNED, ids=lambda forecaster: forecaster.name)
+def test_without_pairs_to_learn_from_it_is_the_profile(forecaster: Forecaster) -> None:
     random = np.random.default_rng(6)
     history = history_of(around_rush_hours(1, random.normal(0, 2, (DAY, 3))))
     state = history.last(STATE_TICKS)
-    profile, autoregression = (
-        forecaster.fit(history, Graph(), "speed", 4).forecast(state).median
-        for forecaster in (Profile(), GraphAutoregression())
-    )
-    np.testing.assert_allclose(autoregression, profile, atol=1e-3)
+    profile, other = (kind.fit(history, Graph(), "speed", 4).forecast(state).median for kind in (Profile(), forecaster))
+    np.testing.assert_allclose(other, profile, atol=1e-3)
+
+
+def test_mlp_hears_what_comes_from_upstream_and_knows_how_far_it_errs() -> None:
+    """One tick ahead all is known but noise of 1 mph, ten ticks ahead nothing is: the spread is that of what enters."""
+    random = np.random.default_rng(7)
+    deviation = travelling(random, 14, 10) + random.normal(0, 1, (14 * DAY, 10))
+    history = history_of(around_rush_hours(14, deviation))
+    chain = Graph(np.arange(9), np.arange(1, 10), np.ones(9, np.float32))
+    fitted = GraphMlp(training=Training(hidden=(32, 32), epochs=4)).fit(history.until(13 * DAY), chain, "speed", 10)
+    issues = range(13 * DAY, 14 * DAY - 10)
+    forecasts = np.stack([fitted.forecast(history.until(known)).quantiles for known in issues])[:, 2:]
+    truth = np.stack([history.of("speed")[known : known + 10].T for known in issues])[:, 2:]
+    error = np.sqrt(np.mean(np.square(forecasts[..., MEDIAN] - truth), axis=(0, 1)))
+    assert error[0] < 2
+    assert error[9] == pytest.approx(4.2, rel=0.1)
+    low, high = forecasts[..., 1], forecasts[..., 5]
+    assert np.mean((low <= truth) & (truth <= high), axis=(0, 1))[9] == pytest.approx(0.8, abs=0.05)
+    near, far = np.median(high - low, axis=(0, 1))[[0, 9]]
+    assert near < 0.65 * far
+
+
+def test_mlp_goes_no_further_than_what_it_has_seen() -> None:
+    """Far beyond, only the decaying deviation still grows."""
+    random = np.random.default_rng(8)
+    history = history_of(around_rush_hours(4, random.normal(0, 3, (4 * DAY, 3))))
+    fitted = GraphMlp(training=Training(hidden=(16,))).fit(history, Graph(), "speed", 2)
+    far, further = (replace(history, values=np.full_like(history.values, level)) for level in (1_000, 3_000))
+    grown = fitted.forecast(further).median - fitted.forecast(far).median
+    np.testing.assert_allclose(grown, np.tile(2_000 * fitted.view.profile.decay[1:3], (3, 1)), rtol=1e-3, atol=0.5)

@@ -2,12 +2,17 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime
 
 import pytest
 
 from roadcast import services
 from roadcast.errors import Unavailable
-from roadcast.services import Service, run
+from roadcast.services import Board, Service, Status, run
+
+
+def board() -> Board:
+    return Board(lambda: datetime(2026, 3, 2, tzinfo=UTC))
 
 
 async def for_ever() -> None:
@@ -18,7 +23,7 @@ def test_a_service_that_ends_ends_the_others_and_is_named() -> None:
     async def ends() -> None: ...
 
     with pytest.raises(ExceptionGroup) as raised:
-        asyncio.run(run([Service("other", "api", for_ever), Service("brief", "api", ends)]))
+        asyncio.run(run([Service("other", "api", for_ever), Service("brief", "api", ends)], board()))
     assert [str(error) for error in raised.value.exceptions] == ["service brief ended"]
 
 
@@ -27,7 +32,7 @@ def test_a_service_that_fails_raises_what_it_raised() -> None:
         raise ZeroDivisionError
 
     with pytest.raises(ExceptionGroup) as raised:
-        asyncio.run(run([Service("other", "api", for_ever), Service("broken", "api", fails)]))
+        asyncio.run(run([Service("other", "api", for_ever), Service("broken", "api", fails)], board()))
     assert [type(error) for error in raised.value.exceptions] == [ZeroDivisionError]
 
 
@@ -45,14 +50,24 @@ async def finds_it_away_in_a_task() -> None:
 def test_a_service_that_finds_the_database_away_begins_again(
     monkeypatch: pytest.MonkeyPatch, works: Callable[[], Awaitable[None]]
 ) -> None:
-    monkeypatch.setattr(services, "PAUSE_S", 0)
-    attempts: list[str] = []
+    monkeypatch.setattr(services, "PAUSES_S", (0, 0))
+    said = board()
+    seen: list[list[str]] = []
 
     async def patient() -> None:
-        attempts.append("began")
-        if len(attempts) < 3:
+        seen.append([f"{part.status} {part.detail}" for part in said.parts])
+        if len(seen) < 4:
             await works()
 
     with pytest.raises(ExceptionGroup):
-        asyncio.run(run([Service("patient", "api", patient)]))
-    assert len(attempts) == 3
+        asyncio.run(run([Service("patient", "api", patient)], said))
+    assert seen == [[], [], ["degraded away"], ["degraded away"]]
+
+
+def test_a_part_in_trouble_that_starts_again_is_in_trouble_until_it_is_ok() -> None:
+    said = board()
+    changes: list[tuple[str, str]] = []
+    said.on_change(lambda old, new: changes.append((old.status if old else "", new.status)))
+    for status in (Status.STARTING, Status.DEGRADED, Status.STARTING, Status.DEGRADED, Status.OK, Status.STARTING):
+        said.report("predict", status)
+    assert changes == [("", "starting"), ("starting", "degraded"), ("degraded", "ok"), ("ok", "starting")]

@@ -5,7 +5,7 @@ import os
 import pytest
 
 from roadcast.errors import SettingsError
-from roadcast.settings import Mode, load_settings
+from roadcast.settings import Mode, doubts, load_settings
 
 SECRET = "0123456789abcdef0123456789abcdef"
 
@@ -81,6 +81,37 @@ def test_production_refuses_a_default_or_short_secret_without_showing_it(secret,
         load_settings(Mode.PRODUCTION)
     assert "openssl" in str(refused.value)
     assert secret == "" or secret not in str(refused.value)
+
+
+def test_without_a_mode_the_defaults_are_the_documented_ones():
+    settings = load_settings()
+    assert (settings.log_level, settings.log_format, settings.api_reload) == ("INFO", "json", False)
+
+
+def test_an_origin_has_no_path(monkeypatch):
+    monkeypatch.setenv("CORS_ORIGINS", "http://localhost:3000/, https://example.org")
+    assert load_settings().cors_origins == ["http://localhost:3000", "https://example.org"]
+    for wrong in ("foo", "https://example.org/app"):
+        monkeypatch.setenv("CORS_ORIGINS", wrong)
+        with pytest.raises(SettingsError, match=f"'{wrong}'.*expected an origin such as"):
+            load_settings()
+
+
+@pytest.mark.parametrize("line", ["DB_HOST localhost", "DB_HOST", '="x"', 'SECRET_KEY="hunter2'])
+def test_a_line_of_the_env_file_that_sets_nothing_is_refused_by_its_number(tmp_path, line):
+    (tmp_path / ".env").write_text(f"# ours\n{line}\n")
+    with pytest.raises(SettingsError, match=r"^\.env line 2 ") as refused:
+        load_settings()
+    assert "hunter2" not in str(refused.value)
+
+
+def test_what_has_no_effect_is_said(tmp_path):
+    (tmp_path / ".env").write_text("API_PROT=9\nCOMPOSE_PROJECT_NAME=x\nDB_NAME=traffic\n")
+    assert list(doubts(load_settings())) == [
+        "DB_NAME has no effect without DB_HOST: the embedded PostgreSQL is used.",
+        ".env: API_PROT is no setting. API_PORT?",
+    ]
+    assert list(doubts(load_settings(db_host="db")))[1:] == []
 
 
 def test_production_refuses_every_origin(monkeypatch):

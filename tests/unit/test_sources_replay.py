@@ -92,7 +92,7 @@ def test_a_speed_that_is_none_is_refused(speed: float) -> None:
         (b"timestamp,speed\n2024-05-01T08:00Z,1\n", "text that begins 'timestamp,speed'"),
         (b"sensor_id,timestamp\n", "columns sensor_id, timestamp: expected one of speed"),
         (b"sensor_id,timestamp,speed,Speed\n", "column 'speed' stands there twice"),
-        (b"\xff\xfe\x00\x01", "damaged or not what it seems"),
+        (b"\xff\xfe\x00\x01", "not UTF-8 text (byte 0)"),
         (b"PK\x03\x04nonsense", "damaged or not what it seems"),
         (b"\x89HDF\r\n\x1a\nnonsense", ""),
         (gzip.compress(HEADER.encode() * 1000)[:-20], "damaged or not what it seems"),

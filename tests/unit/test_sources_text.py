@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from roadcast.domain.reading import Rejection
-from roadcast.domain.sensor import Link, Sensor
+from roadcast.domain.sensor import EXPECTED_CODE, Link, Sensor
 from roadcast.errors import SourceError
 from roadcast.sources.formats import Chunk, FormatOptions, SourceFile, open_source
 
@@ -103,7 +103,7 @@ def test_each_bad_row_is_one_rejection_and_the_others_go_on(tmp_path: Path) -> N
     assert [(r.index, r.field, r.value, r.reason) for r in rejections(chunks)] == [
         (1, "speed", -1.0, "expected 0 to 200 mph (sensor A)"),
         (2, "volume", "abc", "expected a number (sensor A)"),
-        (3, "sensor_id", "", "expected a sensor's code"),
+        (3, "sensor_id", "", EXPECTED_CODE),
         (4, "timestamp", "yesterday", "expected a time such as 2012-03-01T08:05:00Z"),
         (5, "row", "3 columns", "expected 5 columns"),
         (6, "speed", 201.0, "expected 0 to 200 mph (sensor A)"),
@@ -113,6 +113,42 @@ def test_each_bad_row_is_one_rejection_and_the_others_go_on(tmp_path: Path) -> N
     ]
     assert readings(chunks) == [("A", "2024-05-01 08:45:00", [200, 1, None, 1])]
     assert list(chunks[0].batch.codes) == ["A"]
+
+
+@pytest.mark.parametrize("code", ["S\0", "B\x01", "x" * 65, "a\u200b"])
+def test_a_row_of_a_sensor_that_cannot_be_named_is_refused(tmp_path: Path, code: str) -> None:
+    _, chunks = read(
+        written(tmp_path, f"sensor_id,timestamp,speed\n{code},2024-05-01T08:00Z,1\nA,2024-05-01T08:00Z,1\n")
+    )
+    assert [(r.index, r.field, r.value, r.reason) for r in rejections(chunks)] == [
+        (1, "sensor_id", code, EXPECTED_CODE)
+    ]
+    with pytest.raises(SourceError, match="expected a string of 1 to 64 printable characters"):
+        open_source(written(tmp_path, f"timestamp,A,{code}\n2024-05-01T08:00Z,1,2\n"), FormatOptions())
+
+
+@pytest.mark.parametrize("number", ["1_0", "\u0663\u0664", "0x1A", "1e", "."])
+def test_what_python_alone_takes_for_a_number_is_none(tmp_path: Path, number: str) -> None:
+    _, chunks = read(written(tmp_path, f"sensor_id,timestamp,speed\nA,2024-05-01T08:00Z,{number}\n"))
+    assert [(r.field, r.value) for r in rejections(chunks)] == [("speed", number)]
+
+
+@pytest.mark.parametrize(("text", "speed"), [(" 5e1", 50), ("+50.", 50), ("-0", 0), (".5", 0.5)])
+def test_numbers_are_read_however_they_are_written(tmp_path: Path, text: str, speed: float) -> None:
+    _, chunks = read(written(tmp_path, f"sensor_id,timestamp,speed\nA,2024-05-01T08:00Z,{text}\n"))
+    assert [values[0] for *_, values in readings(chunks)] == [speed]
+
+
+@pytest.mark.parametrize("stamp", ["2024-05-01", "2024-W05-4", "20240501T080000"])
+def test_a_stamp_names_a_time_of_day(tmp_path: Path, stamp: str) -> None:
+    _, chunks = read(written(tmp_path, f"sensor_id,timestamp,speed\nA,{stamp},50\n"))
+    assert [(r.field, r.value) for r in rejections(chunks)] == [("timestamp", stamp)]
+
+
+def test_a_quote_that_is_not_closed_does_not_swallow_the_rest(tmp_path: Path) -> None:
+    path = written(tmp_path, 'sensor_id,timestamp,speed\nA,2024-05-01T08:00Z,5\nA,"2024-05-01T08:05Z,5\nA,x,5\n')
+    with pytest.raises(SourceError, match=r"line 4: unexpected end of data"):
+        read(path)
 
 
 def test_units_are_converted_counted_and_judged_after_conversion(tmp_path: Path) -> None:

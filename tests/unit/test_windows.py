@@ -37,6 +37,41 @@ def test_speed_is_weighted_by_volume_where_every_speed_has_one():
     assert (empty_road.speed, empty_road.weighting) == (55.0, "none")
 
 
+def test_a_standing_queue_weighs_as_much_as_moving_traffic():
+    jam = totals([[60, 30, NAN, NAN], [0, 0, NAN, NAN]], [60, 60])
+    assert (jam.speed, jam.ratio, jam.weighting) == (30.0, 0.5, "none")
+
+
+def test_a_ratio_is_of_sums_and_not_a_mean_of_ratios():
+    """Ten vehicles at a quarter of 20 mph, and thirty at free flow: 46 of 50 mph. The mean of ratios is 5/8."""
+    found = totals([[5, 10, NAN, NAN], [60, 30, NAN, NAN]], [20, 60])
+    assert found.ratio == (5 * 10 + 60 * 30) / (20 * 10 + 60 * 30)
+    alone = totals([[5, NAN, NAN, NAN], [60, NAN, NAN, NAN], [70, NAN, NAN, NAN]], [20, 60, NAN])
+    assert (alone.ratio, alone.speed) == (65 / 80, 45.0)
+
+
+speeds = st.integers(0, 400).map(lambda n: n / 4) | st.just(NAN)
+volumes = st.integers(0, 200) | st.just(NAN)
+
+
+@given(st.lists(st.tuples(speeds, volumes, st.sampled_from([NAN, 20.0, 55.5, 70.0])), min_size=1, max_size=12))
+def test_speed_and_ratio_have_one_weighting(readings):
+    found = totals([[speed, volume, NAN, NAN] for speed, volume, _ in readings], [against for *_, against in readings])
+    measured = [row for row in readings if not math.isnan(row[0])]
+    by_volume = bool(measured) and all(volume > 0 for _, volume, _ in measured)
+
+    def mean(values):
+        weight = sum(w for w, _ in values)
+        return sum(w * v for w, v in values) / weight if weight else None
+
+    weighed = [(volume if by_volume else 1.0, speed, against) for speed, volume, against in measured]
+    known = [(w, speed, against) for w, speed, against in weighed if not math.isnan(against)]
+    speed, reference = mean([(w, v) for w, v, _ in known]), mean([(w, a) for w, _, a in known])
+    assert found.weighting == ("volume" if by_volume else "none")
+    assert found.speed == pytest.approx(mean([(w, v) for w, v, _ in weighed]))
+    assert found.ratio == (None if reference is None else pytest.approx(speed / reference))
+
+
 def test_missing_is_left_out_and_zero_counts():
     found = totals([[0, 4, 12, 0.5], [NAN, NAN, NAN, NAN], [30, 6, NAN, NAN]], [60, 60, NAN])
     assert (found.readings, found.speed, found.density, found.occupancy) == (3, 18.0, 12.0, 0.5)

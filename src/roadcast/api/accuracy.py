@@ -3,28 +3,33 @@
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from math import sqrt
+from typing import Annotated
 
+from pydantic import Field
 from typing_extensions import TypedDict
 
 from roadcast.domain.units import Units
+from roadcast.forecasting.forecaster import NAIVE
+from roadcast.forecasting.metrics import MAPE_FLOOR_MPH
 from roadcast.live.documents import SPEED_DECIMALS, SpeedUnit, rounded_number, speed_unit
 from roadcast.storage.scores import SERVED, TENTHS, Score
 
-NAIVE = ("last_value", "profile")
 SHARE_DECIMALS = 4
 
 
 class ErrorsDocument(TypedDict):
     """Errors of forecasts. `bias` is the mean of forecast − truth.
 
-    `mape` is in per cent, and a truth under 1 mph counts as 1 mph in it.
     `skill` is 1 − mae / mae of the best naive forecast: 0 is no better than it, 1 is perfect.
     """
 
     count: int
     mae: float | None
     rmse: float | None
-    mape: float | None
+    mape: Annotated[
+        float | None,
+        Field(description=f"In per cent of the truth; truths under {MAPE_FLOOR_MPH:g} mph are left out of it."),
+    ]
     bias: float | None
     skill: float | None
 

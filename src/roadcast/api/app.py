@@ -12,7 +12,7 @@ from roadcast.api import socket
 from roadcast.api.context import ApiContext
 from roadcast.api.description import ABOUT, TAGS, describe
 from roadcast.api.metrics import Metrics
-from roadcast.api.middleware import BodyLimit, Cors, Failures, FeedStated, Heads, Measured
+from roadcast.api.middleware import BodyLimit, Cors, Failures, FeedStated, Heads, Measured, is_request_id
 from roadcast.api.problems import answer_with_problems
 from roadcast.api.routes import (
     analytics,
@@ -60,6 +60,6 @@ def create_app(
     for middleware in (BodyLimit, Failures, Cors, FeedStated):  # the last added is the first to see a request
         app.add_middleware(middleware)
     app.add_middleware(Measured, metrics=metrics)
-    app.add_middleware(CorrelationIdMiddleware)
+    app.add_middleware(CorrelationIdMiddleware, validator=is_request_id)
     app.add_middleware(Heads)
     return app

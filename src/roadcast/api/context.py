@@ -33,7 +33,7 @@ class Door(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """A forecast that was asked for: the issue that holds it, and when that will be there."""
+    """A forecast that was asked for: the issue that holds it, and when that is expected, by the feed's clock."""
 
     issued_ms: int
     estimated_at: datetime
@@ -43,7 +43,7 @@ class Predictor(Protocol):
     """Issues forecasts."""
 
     async def request(self) -> Request:
-        """See to it that there is an issue of the newest readings.
+        """Ask for an issue of the newest readings, without waiting for it.
 
         Raises:
             Unavailable: there are no readings yet to forecast from.
@@ -51,7 +51,11 @@ class Predictor(Protocol):
         ...
 
     def pending(self, issued_ms: int) -> bool:
-        """Whether that issue is still being made."""
+        """Whether somebody waits for that issue, which is made anew."""
+        ...
+
+    def expected(self, issued_ms: int) -> bool:
+        """Whether that issue is being made, or has its turn still to come."""
         ...
 
 

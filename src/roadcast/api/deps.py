@@ -9,7 +9,8 @@ from starlette.requests import HTTPConnection
 from starlette.types import Scope
 
 from roadcast.api.context import ApiContext
-from roadcast.api.fields import LONGEST_CODE, Time
+from roadcast.api.fields import Time, invalid
+from roadcast.api.problems import shown
 from roadcast.domain.times import from_ms, to_ms
 from roadcast.errors import FieldError, InvalidInput, NotFound
 from roadcast.live.analytics import Analyst, Subject
@@ -44,13 +45,24 @@ def presenter(context: ApiContext) -> Presenter:
 
 Present = Annotated[Presenter, Depends(_presenter)]
 
-Hours = Annotated[int, Query(ge=1, le=168, description="Hours back from the feed's clock, or from `as_of`.")]
+Hours = Annotated[int, Query(ge=1, le=168, description="Hours back from the time that `Roadcast-As-Of` states.")]
 Days = Annotated[int, Query(ge=1, le=365, description="Days back from the feed's clock.")]
 Limit = Annotated[int, Query(ge=1, le=MOST, description="At most so many; `Link` leads to the next ones.")]
 AsOf = Annotated[
     Time | None,
     Query(description="Answer as it was known at this time (RFC 3339).", examples=["2024-01-15T10:30:00Z"]),
 ]
+AS_OF = "as_of"
+"""Under this name the request's state holds the time for which it asks."""
+
+
+async def _known_at(connection: HTTPConnection, as_of: AsOf = None) -> datetime | None:
+    setattr(connection.state, AS_OF, as_of)
+    return as_of
+
+
+KnownAt = Annotated[datetime | None, Depends(_known_at)]
+"""The past time for which an answer is asked, which its header states."""
 
 
 def find_sensor(context: ApiContext, sensor_id: str) -> Subject:
@@ -61,7 +73,8 @@ def find_sensor(context: ApiContext, sensor_id: str) -> Subject:
     """
     number = context.state.numbers.get(sensor_id)
     if number is None:
-        raise NotFound(f"There is no sensor {sensor_id[:LONGEST_CODE]!r}.", remedy="/api/sensors lists them.")
+        error = FieldError("sensor_id", sensor_id, "expected a sensor that there is")
+        raise NotFound(f"There is no sensor {shown(sensor_id)!r}.", remedy="/api/sensors lists them.", errors=(error,))
     return Subject(number, context.state.sensors[number])
 
 
@@ -120,8 +133,7 @@ _MOST_MS = 253_402_300_799_000
 
 def bad_cursor(cursor: str) -> InvalidInput:
     """The error for what is no cursor of this list."""
-    reason = "expected the cursor of a Link header"
-    return InvalidInput(f"cursor: {reason}", (FieldError("cursor", cursor, reason),))
+    return invalid("cursor", cursor, "expected the cursor of a Link header")
 
 
 After = Annotated[Cursor | None, Depends(_cursor)]
@@ -133,14 +145,12 @@ def now_for(context: ApiContext, as_of: datetime | None) -> datetime:
 
 
 def until_for(context: ApiContext, as_of: datetime | None) -> datetime:
-    """The time up to which an answer reaches: without `as_of` the end of the window that is running.
+    """The time up to which an answer reaches: the end of the window that is, or was, running.
 
     The readings of that window are there before it is over, and those of a live feed may be ahead of our clock.
     """
-    if as_of is not None:
-        return as_of
     ahead = timedelta(seconds=0 if context.clock.feed.replayed else context.max_future_s)
-    return window_end(context, context.clock.now() + ahead)
+    return window_end(context, now_for(context, as_of) + ahead)
 
 
 def window_end(context: ApiContext, at: datetime) -> datetime:

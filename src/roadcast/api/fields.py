@@ -1,4 +1,4 @@
-"""Values as clients send them: times, codes and texts."""
+"""Values as clients send them: times, codes and texts, and the error for one that is wrong."""
 
 import re
 from datetime import UTC, datetime, timedelta
@@ -6,14 +6,15 @@ from typing import Annotated
 
 from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema
 
-LONGEST_CODE = 64
+from roadcast.domain.sensor import EXPECTED_CODE, LONGEST_CODE, is_code
+from roadcast.errors import FieldError, InvalidInput
+
 LONGEST_TEXT = 2_000
 EXPECTED_TIME = "expected an RFC 3339 time with Z or an offset, such as 2024-01-15T10:30:00Z"
-EXPECTED_CODE = f"expected 1 to {LONGEST_CODE} characters, none of them a control character"
 FIRST = datetime(1990, 1, 1, tzinfo=UTC)
 """No reading is older."""
 _TIME = re.compile(r"(\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:)(\d\d)((?:\.\d+)?(?:[Zz]|[+-]\d\d:\d\d))", re.ASCII)
-_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
+_LOST_PLUS = re.compile(r":\d\d(?:\.\d+)? \d\d:\d\d", re.ASCII)
 _UNSTORABLE = re.compile(r"[\x00\ud800-\udfff]")
 """NUL, and halves of characters, which JSON can carry and UTF-8 cannot."""
 
@@ -26,9 +27,11 @@ def parse_time(value: object) -> datetime:
     """
     if isinstance(value, datetime):
         return value
-    found = _TIME.fullmatch(value) if isinstance(value, str) else None
+    text = value if isinstance(value, str) else ""
+    found = _TIME.fullmatch(text)
     if found is None:
-        raise ValueError(EXPECTED_TIME)
+        hint = "; in a query the + of an offset is written %2B" if _LOST_PLUS.search(text) else ""
+        raise ValueError(EXPECTED_TIME + hint)
     minute, second, rest = found.groups()
     leap = second == "60"
     try:
@@ -41,14 +44,19 @@ def parse_time(value: object) -> datetime:
 
 
 def parse_code(value: object) -> str:
-    """A name that people and machines can handle.
+    """A sensor's code, or another short name.
 
     Raises:
-        ValueError: it is no text, blank, too long, or has control characters.
+        ValueError: it is no text, or none that can name a sensor.
     """
-    if isinstance(value, str) and value.strip() and len(value) <= LONGEST_CODE and not _CONTROL.search(value):
+    if isinstance(value, str) and is_code(value):
         return value
     raise ValueError(EXPECTED_CODE)
+
+
+def invalid(field: str, value: object, reason: str) -> InvalidInput:
+    """The error for one field."""
+    return InvalidInput(f"{field}: {reason}", (FieldError(field, value, reason),))
 
 
 def _storable(text: str) -> str:

@@ -10,13 +10,11 @@ import numpy as np
 import orjson
 from numpy.typing import NDArray
 
-from roadcast.api.fields import parse_code, parse_time
-from roadcast.domain.reading import VARIABLES, Account, ReadingBatch, Rejection
+from roadcast.api.fields import invalid, parse_code, parse_time
+from roadcast.domain.reading import MOST, VARIABLES, Account, ReadingBatch, Rejection
 from roadcast.domain.times import to_ms
-from roadcast.errors import FieldError, InvalidInput
-
-BEYOND = 1e30
-"""Far beyond whatever can be measured, and within float32."""
+from roadcast.domain.units import Units
+from roadcast.live.documents import density_unit, speed_unit, unit_factors
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,8 +48,8 @@ class Intake:
         return replace(rejection, index=index, value=item.get(rejection.field))
 
 
-def read_body(body: bytes, factors: NDArray[np.float64]) -> Intake:
-    """Read one reading or an array of them. factors: [4] from the inner units to the client's.
+def read_body(body: bytes, units: Units) -> Intake:
+    """Read one reading or an array of them, in the client's units.
 
     Raises:
         ValueError: it is not JSON.
@@ -59,14 +57,13 @@ def read_body(body: bytes, factors: NDArray[np.float64]) -> Intake:
     """
     content = _content(body)
     if not isinstance(content, dict | list):
-        reason = "expected a reading or an array of readings"
-        raise InvalidInput(f"body: {reason}", (FieldError("body", content, reason),))
+        raise invalid("body", content, "expected a reading or an array of readings")
     single = isinstance(content, dict)
     items = cast("list[object]", [content] if single else content)
-    columns = _Columns()
+    columns = _Columns(_ranges(units))
     for index, item in enumerate(items):
         columns.add(index, item)
-    values = np.array(columns.values, np.float64).reshape(-1, len(VARIABLES)) / factors
+    values = np.array(columns.values, np.float64).reshape(-1, len(VARIABLES)) / unit_factors(units)
     batch = ReadingBatch(
         tuple(columns.codes),
         np.array(columns.sensor, np.int32),
@@ -103,6 +100,7 @@ class _Refused(Exception):
 class _Columns:
     """The columns of a batch while it is read; codes and times that repeat are looked at once."""
 
+    ranges: Sequence["_Range"]
     codes: dict[str, int] = field(default_factory=dict[str, int])
     sensor: list[int] = field(default_factory=list[int])
     at_ms: list[int] = field(default_factory=list[int])
@@ -115,11 +113,11 @@ class _Columns:
         """Take in one item, or say why not."""
         try:
             if not isinstance(item, dict):
-                raise _Refused("", item, "expected an object")
+                raise _Refused("item", item, "expected an object")
             reading = cast("dict[str, object]", item)
             code = self._code(reading.get("sensor_id"))
             at_ms = self._time(reading.get("timestamp"))
-            values = tuple(_number(name, reading.get(name)) for name in VARIABLES)
+            values = tuple(allowed.read(reading.get(allowed.name)) for allowed in self.ranges)
         except _Refused as refused:
             self.rejections.append(Rejection(index, refused.field, refused.value, refused.reason))
             return
@@ -147,9 +145,27 @@ class _Columns:
         return at_ms
 
 
-def _number(name: str, value: object) -> float:
-    if value is None:
-        return math.nan
-    if isinstance(value, int | float) and not isinstance(value, bool):
-        return float(max(-BEYOND, min(value, BEYOND)))
-    raise _Refused(name, value, "expected a number or null")
+@dataclass(frozen=True, slots=True)
+class _Range:
+    """What a variable can be, from 0 to `most`, in the client's `unit`."""
+
+    name: str
+    most: float
+    unit: str
+
+    def read(self, value: object) -> float:
+        """A value as a number, NaN where it is missing."""
+        if value is None:
+            return math.nan
+        if not isinstance(value, int | float) or isinstance(value, bool):
+            raise _Refused(self.name, value, "expected a number or null")
+        if not 0 <= value <= self.most:
+            raise _Refused(self.name, value, f"expected a number from 0 to {self.most:g}{self.unit}")
+        return float(value)
+
+
+def _ranges(units: Units) -> Sequence[_Range]:
+    """The bounds of `MOST` in the client's units, to the tenth below, so that they can be said."""
+    most = [math.floor(bound * 10) / 10 for bound in MOST * unit_factors(units)]
+    words = (f" {speed_unit(units)}", "", f" {density_unit(units)}", "")
+    return [_Range(*range_) for range_ in zip(VARIABLES, most, words, strict=True)]

@@ -2,24 +2,27 @@
 
 import asyncio
 import time
+from datetime import datetime
 from http import HTTPStatus
 
 import structlog
 from asgi_correlation_id import correlation_id
-from fastapi import HTTPException, Request
+from fastapi import Request
 from starlette.datastructures import MutableHeaders
 from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from roadcast.api.deps import context_in
+from roadcast.api.deps import AS_OF, context_in
 from roadcast.api.metrics import Metrics
-from roadcast.api.problems import problem
+from roadcast.api.problems import Refused, problem
 from roadcast.domain.clock import FeedClock
 from roadcast.domain.times import rfc3339
+from roadcast.errors import FieldError
 
 AS_OF_HEADER = "Roadcast-As-Of"
 FEED_HEADER = "Roadcast-Feed"
+LONGEST_REQUEST_ID = 128
 QUIET = frozenset({"/health", "/metrics"})
 """Routes that machines ask every few seconds."""
 
@@ -104,7 +107,7 @@ class Heads:
 
 
 class FeedStated:
-    """States the feed and its clock on every answer."""
+    """States on every answer the feed, and its clock or the past time for which the answer was asked."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -118,11 +121,17 @@ class FeedStated:
         async def stating(message: Message) -> None:
             if message["type"] == "http.response.start":
                 headers = MutableHeaders(scope=message)
-                headers[AS_OF_HEADER] = rfc3339(clock.now())
+                as_of: datetime | None = scope.get("state", {}).get(AS_OF)
+                headers[AS_OF_HEADER] = rfc3339(as_of or clock.now())
                 headers[FEED_HEADER] = feed_kind(clock)
             await send(message)
 
         return await self._app(scope, receive, stating)
+
+
+def is_request_id(text: str) -> bool:
+    """Whether a client's own id can go into the log and back into a header."""
+    return len(text) <= LONGEST_REQUEST_ID and text.isascii() and text.isprintable()
 
 
 def feed_kind(clock: FeedClock) -> str:
@@ -168,17 +177,17 @@ class BodyLimit:
         async def limited() -> Message:
             # Raised where the route reads the body, so that it is answered like every other error.
             nonlocal size, whole
-            if _declared(scope) > limit:
-                raise _too_large(limit)
+            if (declared := _declared(scope)) > limit:
+                raise _too_large(declared, limit)
             try:
                 async with asyncio.timeout_at(None if whole else deadline_s):
                     message = await receive()
             except TimeoutError:
-                raise HTTPException(408, f"The body did not arrive within {limits.body_timeout_s:g} s.") from None
+                raise _too_slow(size, limits.body_timeout_s) from None
             whole = not message.get("more_body", False)
             size += len(message.get("body", b""))
             if size > limit:
-                raise _too_large(limit)
+                raise _too_large(size, limit)
             return message
 
         return await self._app(scope, limited, send)
@@ -189,5 +198,11 @@ def _declared(scope: Scope) -> int:
     return int(length) if length.isdigit() else 0
 
 
-def _too_large(limit: int) -> HTTPException:
-    return HTTPException(413, f"The body exceeds {limit} bytes (MAX_BODY_BYTES).")
+def _too_large(size: int, limit: int) -> Refused:
+    wrong = FieldError("body", f"{size} bytes", f"expected at most {limit} bytes (MAX_BODY_BYTES)")
+    return Refused(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, wrong)
+
+
+def _too_slow(size: int, timeout_s: float) -> Refused:
+    wrong = FieldError("body", f"{size} bytes", f"expected the whole body within {timeout_s:g} s")
+    return Refused(HTTPStatus.REQUEST_TIMEOUT, wrong)

@@ -1,13 +1,13 @@
 """Errors as RFC 9457 problems, each naming the field, the value and what was expected."""
 
+import json
 import math
-import reprlib
 from collections.abc import Iterable, Mapping, Sequence
 from http import HTTPStatus
-from typing import Any, NotRequired
+from typing import Any
 
 import structlog
-from fastapi import FastAPI, Request
+from fastapi import FastAPI, HTTPException, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import Response
 from starlette.exceptions import HTTPException as StarletteHTTPException
@@ -34,14 +34,33 @@ class ProblemError(TypedDict):
 
 
 class Problem(TypedDict):
-    """Why a request was not served, as in RFC 9457."""
+    """Why a request was not served, as in RFC 9457. `errors` is empty only where nothing of the request was wrong."""
 
     type: str
     title: str
     status: int
     detail: str
     instance: str
-    errors: NotRequired[list[ProblemError]]
+    errors: list[ProblemError]
+
+
+class Refused(HTTPException):
+    """A request that is refused for one thing, with a status that no error of the domain has."""
+
+    def __init__(self, status: HTTPStatus, error: FieldError, headers: Mapping[str, str] | None = None) -> None:
+        super().__init__(status, f"{error.field}: {error.reason}", headers)
+        self.error = error
+
+
+def not_json(value: object, reason: str) -> Refused:
+    """What answers a body that cannot be read."""
+    return Refused(HTTPStatus.UNPROCESSABLE_ENTITY, FieldError("body", value, f"expected JSON: {reason}"))
+
+
+def not_declared(request: Request) -> Refused:
+    """What answers a body that is not declared as JSON."""
+    declared = FieldError("Content-Type", request.headers.get("content-type"), "expected application/json")
+    return Refused(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, declared)
 
 
 def problem(
@@ -58,20 +77,29 @@ def problem(
         "status": status,
         "detail": detail,
         "instance": request.url.path,
+        "errors": list(errors),
     }
-    if errors:
-        body["errors"] = list(errors)
     return Response(encode(body), status, headers, MEDIA_TYPE)
 
 
 def shown(value: object) -> Any:
-    """A value as it can be echoed: a plain one as it is, text and anything else up to `LONGEST_VALUE` characters."""
+    """A value as it can be echoed, up to `LONGEST_VALUE` characters: what is neither text nor a number as JSON."""
     exact = abs(value) < 1 << 53 if isinstance(value, int) else isinstance(value, float) and math.isfinite(value)
     if value is None or exact:
         return value
-    text = value if isinstance(value, str) else reprlib.repr(value)
+    text = value if isinstance(value, str) else _as_json(value)
     text = text.encode(errors="replace").decode()  # JSON can carry halves of characters, which nobody can encode
     return text if len(text) <= LONGEST_VALUE else text[:LONGEST_VALUE] + "…"
+
+
+def _as_json(value: object) -> str:
+    """A value as JSON; of a long one the beginning, and the rest is not looked at."""
+    text = ""
+    for piece in json.JSONEncoder(ensure_ascii=False, default=str).iterencode(value):
+        text += piece
+        if len(text) > LONGEST_VALUE:
+            break
+    return text
 
 
 def field_errors(errors: Iterable[FieldError]) -> list[ProblemError]:
@@ -91,13 +119,12 @@ AWAY: Responses = {
 RESPONSES: Responses = {**INVALID, **AWAY}
 """What most routes may answer besides; as `responses=` of a router."""
 NOT_FOUND: Responses = {404: {"model": Problem, "description": "There is no such thing."}}
-BODY: Responses = {
-    400: {"model": Problem, "description": "The body is not JSON."},
+JSON_BODY: Responses = {
     408: {"model": Problem, "description": "The body did not arrive in time."},
     413: {"model": Problem, "description": "The body exceeds MAX_BODY_BYTES."},
+    415: {"model": Problem, "description": "The body is not declared as JSON."},
 }
 """What any route with a body may answer besides."""
-JSON_BODY: Responses = {**BODY, 415: {"model": Problem, "description": "The body is not declared as JSON."}}
 CONFLICT: Responses = {409: {"model": Problem, "description": "Its state does not allow it."}}
 
 
@@ -112,21 +139,26 @@ _STATUS: dict[type[Exception], HTTPStatus] = {
 async def _domain_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, RoadcastError)  # noqa: S101 - registered for nothing else
     status = _STATUS.get(type(error), HTTPStatus.INTERNAL_SERVER_ERROR)
-    errors = field_errors(error.errors) if isinstance(error, InvalidInput) else []
     headers = {"Retry-After": str(error.retry_after_s)} if isinstance(error, Unavailable) else None
     log.info("refused", path=request.url.path, status=int(status), reason=error.message)
-    return problem(request, status, str(error), errors, headers)
+    return problem(request, status, str(error), field_errors(_wrong_fields(request, error)), headers)
+
+
+def _wrong_fields(request: Request, error: RoadcastError) -> Iterable[FieldError]:
+    """What an error names; else what is not there, or cannot be done now, is what the path names."""
+    if error.errors or not isinstance(error, NotFound | Conflict):
+        return error.errors
+    return [FieldError(name, value, error.message) for name, value in request.path_params.items()]
 
 
 async def _invalid_request(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)  # noqa: S101 - registered for nothing else
     details = error.errors()
-    if any(detail["type"] == "json_invalid" for detail in details):
-        return problem(request, HTTPStatus.BAD_REQUEST, "The body is not JSON.")
-    if any(isinstance(detail["input"], bytes) for detail in details):
-        return problem(
-            request, HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "Declare the body as JSON: Content-Type: application/json."
-        )
+    for detail in details:
+        if detail["type"] == "json_invalid":
+            return _refused(request, not_json(error.body, detail["ctx"]["error"]))
+        if isinstance(detail["input"], bytes):  # FastAPI reads no body that is not declared as JSON
+            return _refused(request, not_declared(request))
     errors = [_validation_error(detail) for detail in details[:MOST_ERRORS]]
     named = "; ".join(f"{item['field']}: {item['reason']}" for item in errors)
     return problem(request, HTTPStatus.UNPROCESSABLE_ENTITY, named, errors)
@@ -141,26 +173,34 @@ def _validation_error(detail: Mapping[str, Any]) -> ProblemError:
 
 async def _http_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, StarletteHTTPException)  # noqa: S101 - registered for nothing else
-    if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
-        return _not_allowed(request, error)
-    return problem(request, error.status_code, _detail(request, error), headers=error.headers)
+    return _refused(request, error if isinstance(error, Refused) else _translated(request, error))
 
 
-def _not_allowed(request: Request, error: StarletteHTTPException) -> Response:
+def _refused(request: Request, refused: Refused) -> Response:
+    return problem(request, refused.status_code, refused.detail, field_errors([refused.error]), refused.headers)
+
+
+def _translated(request: Request, error: StarletteHTTPException) -> Refused:
+    """What the frameworks refuse, with the field that was wrong."""
+    match HTTPStatus(error.status_code):
+        case HTTPStatus.BAD_REQUEST:  # FastAPI's word for what its parser gave up on
+            return not_json(None, "nested too deeply, or not in UTF-8")
+        case HTTPStatus.METHOD_NOT_ALLOWED:
+            allowed = _allowed(request, error)
+            reason = f"expected {' or '.join(allowed)}"
+            wrong = FieldError("method", request.method, reason)
+            return Refused(HTTPStatus.METHOD_NOT_ALLOWED, wrong, {"Allow": ", ".join(allowed)})
+        case status:
+            wrong = FieldError("path", request.url.path, "expected one of those that /docs lists")
+            return Refused(status, wrong, error.headers)
+
+
+def _allowed(request: Request, error: StarletteHTTPException) -> list[str]:
     """Several routes may share a path; `error` knows the methods of the first alone, the description all."""
     route: str = getattr(request.scope.get("route"), "path_format", "")
-    described = sorted(method.upper() for method in request.app.openapi()["paths"].get(route, {}))
-    allowed = ", ".join(described) or (error.headers or {})["Allow"]
-    text = f"{request.method} is not allowed here; allowed: {allowed}."
-    return problem(request, HTTPStatus.METHOD_NOT_ALLOWED, text, headers={"Allow": allowed})
-
-
-def _detail(request: Request, error: StarletteHTTPException) -> str:
-    match error.status_code:
-        case HTTPStatus.NOT_FOUND if error.detail == HTTPStatus.NOT_FOUND.phrase:
-            return f"There is nothing at {shown(request.url.path)}; /docs lists what there is."
-        case _:
-            return error.detail
+    described = {method.upper() for method in request.app.openapi()["paths"].get(route, {})}
+    methods = described or set((error.headers or {}).get("Allow", "GET").split(", "))
+    return sorted(methods | {"HEAD"} if "GET" in methods else methods)
 
 
 def answer_with_problems(app: FastAPI) -> None:

@@ -9,18 +9,20 @@ import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import IntEnum
+from http import HTTPStatus
 from typing import cast
 from uuid import uuid4
 
 import orjson
 import structlog
-from fastapi import APIRouter
+from fastapi import APIRouter, Request
+from fastapi.responses import Response
 from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
 
 from roadcast.api.context import ApiContext
 from roadcast.api.deps import context_in, presenter
-from roadcast.api.fields import parse_code
-from roadcast.api.problems import field_errors
+from roadcast.api.fields import invalid, parse_code
+from roadcast.api.problems import Refused, field_errors
 from roadcast.api.routes.system import system_status
 from roadcast.errors import FieldError, InvalidInput
 from roadcast.live.documents import feed_document
@@ -68,6 +70,15 @@ async def real_time(socket: WebSocket) -> None:
         await _Connection(socket, context, outbox).serve()
     finally:
         context.hub.leave(outbox)
+
+
+@router.get("/ws/real-time", include_in_schema=False)
+async def no_socket(request: Request) -> Response:
+    """Tell whoever comes without a handshake what speaks here."""
+    error = FieldError(
+        "Upgrade", request.headers.get("upgrade"), "expected websocket: open this WebSocket with ws:// or wss://"
+    )
+    raise Refused(HTTPStatus.UPGRADE_REQUIRED, error, {"Upgrade": "websocket", "Connection": "Upgrade"})
 
 
 @dataclass(slots=True)
@@ -226,20 +237,16 @@ def _decoded(text: str | bytes) -> Document:
     try:
         message: object = orjson.loads(text)
     except orjson.JSONDecodeError as error:
-        raise _wrong("message", text, f"expected JSON: {error}") from error
+        raise invalid("message", text, f"expected JSON: {error}") from error
     if not isinstance(message, dict):
-        raise _wrong("message", message, "expected an object with a type")
+        raise invalid("message", message, "expected an object with a type")
     return cast("Document", message)
-
-
-def _wrong(name: str, value: object, reason: str) -> InvalidInput:
-    return InvalidInput(f"{name}: {reason}", (FieldError(name, value, reason),))
 
 
 def _one_of(message: Document, name: str, accepted: Sequence[str]) -> str:
     value = message.get(name)
     if not isinstance(value, str) or value not in accepted:
-        raise _wrong(name, value, f"expected one of {', '.join(accepted)}")
+        raise invalid(name, value, f"expected one of {', '.join(accepted)}")
     return value
 
 
@@ -250,11 +257,11 @@ def _sensors(message: Document) -> Sensors | None:
         return None
     reason = f"expected a list of at most {MOST_SENSORS} sensor codes"
     if not isinstance(value, list) or len(codes := cast("list[object]", value)) > MOST_SENSORS:
-        raise _wrong("sensors", cast("object", value), reason)
+        raise invalid("sensors", cast("object", value), reason)
     try:
         return frozenset(parse_code(code) for code in codes)
     except ValueError as error:
-        raise _wrong("sensors", codes, f"{reason}; {error}") from None
+        raise invalid("sensors", codes, f"{reason}; {error}") from None
 
 
 def _position(message: Document) -> Position | None:
@@ -266,5 +273,5 @@ def _position(message: Document) -> Position | None:
     epoch, seq = given.get("epoch"), given.get("seq")
     if not isinstance(epoch, str) or not isinstance(seq, int) or isinstance(seq, bool) or seq < 0:
         reason = 'expected {"epoch": text, "seq": number}, as in the last message'
-        raise _wrong("resume", cast("object", value), reason)
+        raise invalid("resume", cast("object", value), reason)
     return Position(epoch, seq)

@@ -6,6 +6,14 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+LONGEST_CODE = 64
+EXPECTED_CODE = f"expected a string of 1 to {LONGEST_CODE} printable characters without spaces around them"
+
+
+def is_code(text: str) -> bool:
+    """Whether it can name a sensor: people and machines can handle it, and what looks the same is the same."""
+    return 0 < len(text) <= LONGEST_CODE and text.isprintable() and text == text.strip()
+
 
 @dataclass(frozen=True, slots=True)
 class Sensor:

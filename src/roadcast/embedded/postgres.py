@@ -33,6 +33,7 @@ CONFIGURATION = {
     "listen_addresses": HOST,
     "unix_socket_directories": "",
     "shared_buffers": "128MB",
+    "max_locks_per_transaction": "512",  # the default goes round for some 3,000 days of readings
     "max_wal_size": "1GB",
     "wal_compression": "on",
     "jit": "off",
@@ -207,15 +208,21 @@ def running(data_dir: Path) -> Generator[PostgresAddress]:
         os.close(lock)
 
 
+def find(data_dir: Path) -> PostgresAddress | None:
+    """The address of the server of `data_dir` that accepts connections now, if one does."""
+    cluster = Cluster(data_dir)
+    found = postmaster.find(cluster.data)
+    return PostgresAddress(HOST, found.port, USER, cluster.password, DATABASE) if found and found.ready else None
+
+
 def _of_owner(data_dir: Path) -> PostgresAddress:
     """The address of the server that the owner of `data_dir` runs or is about to run."""
-    cluster = Cluster(data_dir)
     deadline = time.monotonic() + START_PATIENCE_S
-    while not ((found := postmaster.find(cluster.data)) and found.ready):
+    while (found := find(data_dir)) is None:
         if time.monotonic() > deadline:
             raise StartError(f"The owner of DATA_DIR={data_dir} runs no database.", remedy="Stop it, or repeat.")
         time.sleep(0.05)
-    return PostgresAddress(HOST, found.port, USER, cluster.password, DATABASE)
+    return found
 
 
 def _free_port() -> int:

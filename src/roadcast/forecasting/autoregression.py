@@ -9,6 +9,7 @@ from roadcast.forecasting.deviations import fill
 from roadcast.forecasting.forecaster import Forecast
 from roadcast.forecasting.graph import KINDS, Graph, Neighbourhood
 from roadcast.forecasting.history import STATE_TICKS, History
+from roadcast.forecasting.parts import Parts, from_parts, to_parts
 from roadcast.forecasting.profile import FittedProfile, fit_profile
 
 OWN_LAGS = (0, 1, 2, 3, 4, 5)
@@ -28,7 +29,8 @@ class GraphAutoregression:
 
     def fit(self, history: History, graph: Graph, target: str, horizons: int) -> "FittedAutoregression":
         """With little history it comes out as the profile with decaying deviation."""
-        profile, deviations = fit_profile(history, target, horizons)
+        profile, typical = fit_profile(history, target, horizons)
+        deviations = history.of(target) - typical
         neighbours = graph.neighbourhood(history.sensors)
         filled = fill(deviations, profile.decay, STATE_TICKS)
         stride = max(1, -(-deviations.size // MAX_ROWS))
@@ -36,6 +38,10 @@ class GraphAutoregression:
         rows = _features(filled, neighbours, ticks)
         coefficients = [_ridge(rows, deviations[ticks + h], profile.decay[h]) for h in range(1, horizons + 1)]
         return FittedAutoregression(profile, neighbours, np.array(coefficients, np.float32).reshape(horizons, FEATURES))
+
+    def restore(self, parts: Parts) -> "FittedAutoregression":
+        """What gave these parts."""
+        return from_parts(FittedAutoregression, parts)
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +59,10 @@ class FittedAutoregression:
         filled = fill(np.vstack([missing, deviations]), self.profile.decay, STATE_TICKS)
         rows = _features(filled, self.neighbours, np.array([STATE_TICKS - 1]))
         return self.profile.around(typical, rows[0] @ self.coefficients.T, state)
+
+    def parts(self) -> Parts:
+        """All that it has learnt."""
+        return to_parts(self)
 
 
 def _features(filled: NDArray[np.float32], neighbours: Neighbourhood, ticks: NDArray[np.int64]) -> NDArray[np.float32]:

@@ -8,17 +8,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from roadcast.domain.times import DAY_MS, from_ms
-from roadcast.forecasting.autoregression import GraphAutoregression
 from roadcast.forecasting.backtest import backtest, medians
-from roadcast.forecasting.error_history import MEDIAN, ErrorHistory, Strata, stratify
-from roadcast.forecasting.forecaster import Fitted, Forecaster
+from roadcast.forecasting.error_history import ErrorHistory, Strata, stratify
+from roadcast.forecasting.forecaster import MEDIAN, Fitted, Forecaster
+from roadcast.forecasting.forecasters import QUICK
 from roadcast.forecasting.graph import Graph
 from roadcast.forecasting.history import SPEED, STATE_TICKS, VOLUME, History, last_observed
-from roadcast.forecasting.last_value import LastValue
-from roadcast.forecasting.profile import Profile
 
-LADDER: tuple[Forecaster, ...] = (LastValue(), Profile(), GraphAutoregression())
-"""The simplest first: it serves until errors tell which is best."""
 HALF_LIFE_MS = 7 * DAY_MS
 """An error this old counts half."""
 
@@ -83,7 +79,7 @@ class Engine:
     horizons: int
     tolerance_mph: float
     tolerance_share: float
-    forecasters: Sequence[Forecaster] = LADDER
+    forecasters: Sequence[Forecaster] = QUICK
     errors: ErrorHistory = field(init=False)
     _fits: _Fits | None = field(default=None, init=False)
     _rehearsed: bool = field(default=False, init=False)

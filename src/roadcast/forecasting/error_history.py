@@ -11,9 +11,8 @@ from typing import NamedTuple, Self
 import numpy as np
 from numpy.typing import NDArray
 
-PROBABILITIES = (0.05, 0.10, 0.25, 0.50, 0.75, 0.90, 0.95)
-"""Of the quantiles that are served."""
-MEDIAN = PROBABILITIES.index(0.50)
+from roadcast.forecasting.forecaster import PROBABILITIES
+
 CONGESTION_CUTS = (0.35, 0.50, 0.65, 0.80, 0.88, 0.94, 1.00)
 """Ratios of forecast to reference speed between levels of congestion."""
 AGE_CUTS = (1, 4)
@@ -101,19 +100,26 @@ class ErrorHistory:
         """What one forecaster's errors say of its next one."""
         own = self.counts[forecaster]
         known = own.sum(axis=(1, 2, 3)) >= LEAST_ERRORS
-        share = _share(own.sum(axis=(1, 2), keepdims=True), np.full(BINS, 1 / BINS), prior=1e-9)
+        counts = own.sum(axis=(1, 2), keepdims=True)
+        share, errors = _share(counts, np.full(BINS, 1 / BINS), prior=1e-9), counts.sum(axis=-1)
         for counts in (own.sum(axis=1, keepdims=True), own):
             share = _share(counts, share, PRIOR_ERRORS)
+            errors = counts.sum(axis=-1) + np.minimum(errors, PRIOR_ERRORS)
         below = np.concatenate([np.zeros((*share.shape[:-1], 1)), share.cumsum(axis=-1)], axis=-1)
         below[~known] = np.nan
-        return ErrorDistribution(below)
+        return ErrorDistribution(below, errors)
 
 
 @dataclass(frozen=True, slots=True)
 class ErrorDistribution:
-    """below: [H, ages, levels, bins + 1] probability of an error below each edge; NaN where nothing is known."""
+    """What errors are to be expected.
+
+    below: [H, ages, levels, bins + 1] probability of an error below each edge, NaN where nothing is known;
+    errors: [H, ages, levels] how many it was counted from.
+    """
 
     below: NDArray[np.float64]
+    errors: NDArray[np.float64]
 
     def quantiles(self, strata: Strata) -> NDArray[np.float32]:
         """The errors [..., S, H, Q] at PROBABILITIES, ordered."""
@@ -126,9 +132,13 @@ class ErrorDistribution:
         return errors[cell].astype(np.float32)
 
     def probability(self, strata: Strata, low: NDArray[np.float32], high: NDArray[np.float32]) -> NDArray[np.float32]:
-        """The probability [..., S, H] that the error lies between `low` and `high`; NaN where these are."""
-        between = self._below(strata, high) - self._below(strata, low)
-        return np.where(np.isnan(high - low), np.nan, between).astype(np.float32)
+        """The probability [..., S, H] that the error lies between `low` and `high`; NaN where these are.
+
+        A finite count makes nothing certain: half an error more lies within, and half a one outside.
+        """
+        errors = self.errors[strata]
+        within = errors * (self._below(strata, high) - self._below(strata, low))
+        return np.where(np.isnan(high - low), np.nan, (within + 0.5) / (errors + 1)).astype(np.float32)
 
     def _below(self, strata: Strata, error: NDArray[np.float32]) -> NDArray[np.float64]:
         place = np.clip(np.nan_to_num(error) / BIN_MPH + BINS / 2, 0, BINS - 1e-6)

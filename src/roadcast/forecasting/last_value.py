@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from roadcast.forecasting.forecaster import Forecast
 from roadcast.forecasting.graph import Graph
 from roadcast.forecasting.history import STATE_TICKS, History, last_observed
+from roadcast.forecasting.parts import Parts, from_parts, to_parts
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +22,10 @@ class LastValue:
         del history, graph
         return FittedLastValue(target, horizons)
 
+    def restore(self, parts: Parts) -> "FittedLastValue":
+        """What gave these parts."""
+        return from_parts(FittedLastValue, parts)
+
 
 @dataclass(frozen=True, slots=True)
 class FittedLastValue:
@@ -32,6 +37,10 @@ class FittedLastValue:
     def forecast(self, state: History) -> Forecast:
         """NaN where the state holds no reading of a sensor."""
         return Forecast(repeated(state.last(STATE_TICKS).of(self.target), self.horizons))
+
+    def parts(self) -> Parts:
+        """All that it has learnt."""
+        return to_parts(self)
 
 
 def repeated(observed: NDArray[np.float32], horizons: int) -> NDArray[np.float32]:

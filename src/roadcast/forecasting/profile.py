@@ -10,6 +10,7 @@ from roadcast.forecasting.forecaster import Forecast
 from roadcast.forecasting.graph import Graph
 from roadcast.forecasting.history import STATE_TICKS, History, last_observed
 from roadcast.forecasting.last_value import repeated
+from roadcast.forecasting.parts import Parts, from_parts, to_parts
 from roadcast.forecasting.typical_day import TypicalDay, learn_typical_day
 
 
@@ -23,6 +24,10 @@ class Profile:
         """Under about a day of history there is no typical day, and it repeats the last value."""
         del graph
         return fit_profile(history, target, horizons)[0]
+
+    def restore(self, parts: Parts) -> "FittedProfile":
+        """What gave these parts."""
+        return from_parts(FittedProfile, parts)
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +46,10 @@ class FittedProfile:
         left = self.decay[np.minimum(age[:, None] + np.arange(1, self.horizons + 1), len(self.decay) - 1)]
         return self.around(typical, np.nan_to_num(latest)[:, None] * left, state)
 
+    def parts(self) -> Parts:
+        """All that it has learnt."""
+        return to_parts(self)
+
     def deviations(self, state: History) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """The state's last deviations [T, S], T at most STATE_TICKS, and what is typical next, [S, H]."""
         state = state.last(STATE_TICKS)
@@ -55,7 +64,7 @@ class FittedProfile:
 
 
 def fit_profile(history: History, target: str, horizons: int) -> tuple[FittedProfile, NDArray[np.float32]]:
-    """The fitted profile and the deviations [T, S] that it learnt from."""
-    typical, deviations = learn_typical_day(history, target)
-    decay = fit_decay(deviations, STATE_TICKS + horizons - 1)
-    return FittedProfile(target, horizons, typical, decay), deviations
+    """The fitted profile, and what is typical of each tick of the history [T, S] by the other days."""
+    typical, of_others = learn_typical_day(history, target)
+    decay = fit_decay(history.of(target) - of_others, STATE_TICKS + horizons - 1)
+    return FittedProfile(target, horizons, typical, decay), of_others

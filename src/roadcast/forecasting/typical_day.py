@@ -32,14 +32,14 @@ class TypicalDay:
 
 
 def learn_typical_day(history: History, target: str) -> tuple[TypicalDay, NDArray[np.float32]]:
-    """The typical day, and each tick's deviation [T, S] from the typical day of the *other* days.
+    """The typical day, and what is typical of each tick [T, S] by all days but its own.
 
-    Leaving the own day out makes the deviations those that a forecast will meet; they are NaN where no other day
+    Leaving the own day out makes the deviations from it those that a forecast will meet; it is NaN where no other day
     tells what is typical.
     """
     observed, when = history.of(target), history.calendar()
     days = _Days.of(observed, when, DAY_MS // history.interval_ms)
-    return TypicalDay(days.typical()), observed - days.typical_of_others()[when.day - days.first, when.slot]
+    return TypicalDay(days.typical()), days.typical_of_others()[when.day - days.first, when.slot]
 
 
 @dataclass(frozen=True, slots=True)

@@ -60,7 +60,7 @@ class Scheme(TypedDict):
 
 
 class CongestionPoint(TypedDict):
-    """One hour, named by its start. `speed_ratio` is the mean of speed over reference speed."""
+    """One hour, named by its start. `speed_ratio` is mean speed over mean reference speed, weighted as the speed is."""
 
     timestamp: datetime
     avg_speed: float | None
@@ -258,7 +258,7 @@ class Analyst:
         }
 
     async def _rows(self, since: datetime, subject: Subject) -> Rows:
-        return await readings.between(self.reader, to_ms(since), to_ms(self.until), subject.number)
+        return await readings.between(self.reader, to_ms(since), to_ms(self.until), [subject.number])
 
     def _grouped(self, rows: Rows, keys: NDArray[np.int64]) -> list[tuple[int, Totals]]:
         assert self.subject is not None  # noqa: S101 - only a subject's readings are grouped here

@@ -58,7 +58,7 @@ class ForecastDocument(TypedDict):
     issued_at: datetime
     target_time: datetime
     horizon_minutes: int
-    predicted_speed: float
+    predicted_speed: float | None
     predicted_volume: Number
     confidence: float | None
     tolerance: float | None
@@ -173,6 +173,11 @@ def speed_unit(units: Units) -> SpeedUnit:
     return "km/h" if units is Units.METRIC else "mph"
 
 
+def density_unit(units: Units) -> str:
+    """The unit of every density of an answer."""
+    return "veh/km" if units is Units.METRIC else "veh/mi"
+
+
 def unit_factors(units: Units) -> NDArray[np.float64]:
     """What turns the inner values of a reading into the configured units, [4]."""
     return np.array([units.speed_per_mph, 1.0, units.density_per_mile, 1.0])
@@ -234,7 +239,7 @@ class Presenter:
         after: sensor number and horizon of the last one that is known already.
         """
         horizon = self.horizons(issue)
-        wanted = ~np.isnan(issue.speed) & (horizon > 0)
+        wanted = ~(np.isnan(issue.speed) & np.isnan(issue.volume)) & (horizon > 0)
         if sensor_no is not None:
             wanted &= (issue.sensor_no == sensor_no)[:, np.newaxis]
         if horizon_minutes is not None:
@@ -249,7 +254,7 @@ class Presenter:
     def forecasts(
         self, issue: IssuedRows, sensors: Mapping[int, Sensor], chosen: NDArray[np.intp] | None = None
     ) -> list[ForecastDocument]:
-        """One document per forecast: those `chosen`, else every one with a speed."""
+        """One document per forecast: those `chosen`, else every one with a speed or a volume."""
         s, h = (self.choose(issue) if chosen is None else chosen).T
         factor = self.units.speed_per_mph
         minutes = self.horizons(issue)[h].tolist()
@@ -274,7 +279,7 @@ class Presenter:
                 "issued_at": issued_at,
                 "target_time": targets[minute],
                 "horizon_minutes": minute,
-                "predicted_speed": speed or 0.0,
+                "predicted_speed": speed,
                 "predicted_volume": whole(volume),
                 "confidence": confidence,
                 "tolerance": tolerance,

@@ -73,9 +73,13 @@ class Relay:
         self._presenter = presenter
         self._analytics = analytics
         self._seen = -1
-        self._analysed_s = -ANALYTICS_PERIOD_S
         self._moved = asyncio.Condition()
+        self._turn = asyncio.Lock()
+        self._analysed_s = -ANALYTICS_PERIOD_S
+        self._closed_ms = 0
+        self._closed = asyncio.Event()
         self._parts: list[Record] = []
+        self._foreseen_ms = 0
 
     async def run(self) -> None:
         """Follow, for ever."""
@@ -85,26 +89,34 @@ class Relay:
             before = a.next - 1
             await self.reload()
             await self._see(before)  # also those that a life of the relay before this one did not come to
-            await self._publish_analytics(to_ms(self._clock.now()))
+            self._close(to_ms(self._clock.now()))
             self._board.report("relay", Status.OK)
             async with asyncio.TaskGroup() as group:
+                group.create_task(self._analyse())
                 group.create_task(self._follow(a, self._on_aggregates))
                 group.create_task(self._follow(p, self._on_predictions))
                 group.create_task(self._follow(r, self._on_alerts))
 
     async def reload(self) -> None:
-        """Read the newest state from the store."""
-        async with self._database.read() as reader:
-            known = await sensors.every(reader)
-            rows = await readings.latest(reader)
-            issue = await forecasts.newest(reader, self._clock.now())
-        self._state.know(known)
-        self._state.observe(rows)
-        if issue is not None:
-            self._state.foresee(lambda: issue)
+        """Read the newest state from the store, in place of what is known. What is heard meanwhile waits its turn."""
+        async with self._turn:
+            async with self._database.read() as reader:
+                known = await sensors.every(reader)
+                rows = await readings.latest(reader, self._clock.now() if self._clock.feed.replayed else None)
+                issue = await forecasts.newest(reader, self._clock.now())
+            self._state.forget()
+            self._state.know(known)
+            self._state.observe(rows)
+            self._foreseen_ms = issue.issued_ms if issue is not None else 0
+            if issue is not None:
+                self._state.foresee(lambda: issue)
 
     async def reload_sensors(self) -> None:
         """Read the sensors again."""
+        async with self._turn:
+            await self._read_sensors()
+
+    async def _read_sensors(self) -> None:
         async with self._database.read() as reader:
             self._state.know(await sensors.every(reader))
 
@@ -117,7 +129,8 @@ class Relay:
         self, subscription: Subscription, on_batch: Callable[[Sequence[Record]], Awaitable[None]]
     ) -> None:
         async for batch in subscription.batches(BATCH):
-            await on_batch(batch)
+            async with self._turn:
+                await on_batch(batch)
 
     async def _on_aggregates(self, records: Sequence[Record]) -> None:
         messages = [decode(record.value) for record in records]
@@ -125,9 +138,9 @@ class Relay:
         if stored:
             await self._observe(stored)
         closed = [message for message in messages if isinstance(message, TickClosed)]
-        if closed:
-            await self._publish_analytics(closed[-1].tick_end_ms)
         await self._see(records[-1].position)
+        if closed:
+            self._close(closed[-1].tick_end_ms)
 
     async def _see(self, position: int) -> None:
         """The state holds the aggregates up to `position`."""
@@ -137,20 +150,32 @@ class Relay:
 
     async def _observe(self, stored: Sequence[ReadingStored]) -> None:
         if any(message.sensor_no not in self._state.sensors for message in stored):
-            await self.reload_sensors()
+            await self._read_sensors()
         rows = _rows(stored)
         self._state.observe(rows)
         known, now = self._state.sensors, self._clock.now()
         later = Later(len(rows), lambda: self._presenter.readings(rows, known, now))
         self._hub.publish(Channel.TRAFFIC_DATA, now, later)
 
-    async def _publish_analytics(self, at_ms: int) -> None:
-        """Publish what is computed at each window's close while someone listens, and now and then for who will."""
-        due = time.monotonic() - self._analysed_s >= ANALYTICS_PERIOD_S
-        document = await self._computed() if due or self._hub.subscribers(Channel.ANALYTICS) else None
-        if document is not None:
-            self._analysed_s = time.monotonic()
-            self._hub.publish(Channel.ANALYTICS, from_ms(at_ms), document)
+    def _close(self, at_ms: int) -> None:
+        """A window has closed at `at_ms`."""
+        self._closed_ms = at_ms
+        self._closed.set()
+
+    async def _analyse(self) -> None:
+        """Publish analytics at each window's close while someone listens, and now and then for who will.
+
+        Beside the relay, which must not wait for it; windows that close in the meantime are told together.
+        """
+        while True:
+            await self._closed.wait()
+            self._closed.clear()
+            at_ms = self._closed_ms
+            due = time.monotonic() - self._analysed_s >= ANALYTICS_PERIOD_S
+            document = await self._computed() if due or self._hub.subscribers(Channel.ANALYTICS) else None
+            if document is not None:
+                self._analysed_s = time.monotonic()
+                self._hub.publish(Channel.ANALYTICS, from_ms(at_ms), document)
 
     async def _computed(self) -> Mapping[str, object] | None:
         try:
@@ -170,6 +195,10 @@ class Relay:
                 self._parts.append(record)
 
     def _foresee(self, complete: IssueComplete, issue: Callable[[], IssuedRows]) -> None:
+        """Take in an issue, unless a newer one of the present is served: a feed before may still be catching up."""
+        if complete.issued_ms < self._foreseen_ms <= to_ms(self._clock.now()):
+            return
+        self._foreseen_ms = complete.issued_ms
         self._state.foresee(issue)
         known = self._state.sensors
         later = Later(complete.sensors * complete.horizons, lambda: self._presenter.forecasts(issue(), known))

@@ -2,12 +2,14 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 
 import numpy as np
 from numpy.typing import NDArray
 
 from roadcast.domain.reading import MOST, OLDEST_MS, VARIABLES, ReadingBatch, Rejection
-from roadcast.domain.times import from_ms, rfc3339
+from roadcast.domain.times import DAY_MS, from_ms, rfc3339, to_ms
+from roadcast.storage.partitions import MOST_DAYS
 
 UNIT = {"speed": " mph", "density": " veh/mi"}
 """Said with the bounds: who sends other units must know that these are not theirs."""
@@ -31,6 +33,11 @@ class _Test:
     reason: str
 
 
+def oldest_kept(now: datetime, retention_days: int | None) -> int:
+    """The oldest time that is kept where the clock stands at `now`; None: whatever a reading can have."""
+    return OLDEST_MS if retention_days is None else max(OLDEST_MS, to_ms(now) - retention_days * DAY_MS)
+
+
 def check(
     batch: ReadingBatch,
     *,
@@ -46,7 +53,8 @@ def check(
     """
     passed = np.ones(len(batch), np.bool_)
     rejections: list[Rejection] = []
-    for test in (*_sensors(batch, unknown), *_times(batch, oldest_ms, newest_ms, max_future_s), *_values(batch)):
+    times = (*_times(batch, oldest_ms, newest_ms, max_future_s), _days(batch))
+    for test in (*_sensors(batch, unknown), *times, *_values(batch)):
         wrong = np.flatnonzero(test.wrong & passed).tolist()
         rejections += [Rejection(i, test.field, test.values[i], test.reason) for i in wrong]
         passed &= ~test.wrong
@@ -65,7 +73,18 @@ def _times(batch: ReadingBatch, oldest_ms: int, newest_ms: int, max_future_s: in
     stamps = [rfc3339(from_ms(at)) for at in batch.at_ms.tolist()] if np.any(early | late) else []
     yield _Test(early, "timestamp", stamps, f"expected a time from {rfc3339(from_ms(oldest_ms))} on")
     now = rfc3339(from_ms(newest_ms))
-    yield _Test(late, "timestamp", stamps, f"expected at most {max_future_s} s (MAX_FUTURE_S) ahead of {now}")
+    ahead = f"expected at most {max_future_s} s (MAX_FUTURE_S) ahead of the clock, which is at {now}"
+    yield _Test(late, "timestamp", stamps, f"{ahead} (a demo's is behind the present, FEED=none does without)")
+
+
+def _days(batch: ReadingBatch) -> _Test:
+    """A transaction cannot touch any number of days."""
+    days, first, which = np.unique(batch.at_ms // DAY_MS, return_index=True, return_inverse=True)
+    rank = np.empty(len(days), np.int64)
+    rank[np.argsort(first)] = np.arange(len(days))
+    late = rank[which] >= MOST_DAYS
+    stamps = [rfc3339(from_ms(at)) for at in batch.at_ms.tolist()] if np.any(late) else []
+    return _Test(late, "timestamp", stamps, f"expected at most {MOST_DAYS} different days (UTC) together")
 
 
 def _values(batch: ReadingBatch) -> Iterable[_Test]:

@@ -1,6 +1,7 @@
 """Detect: what is stale or gone, and alerts that say so."""
 
 import asyncio
+import time
 from collections.abc import Callable
 from datetime import timedelta
 
@@ -12,12 +13,19 @@ from roadcast.domain.times import from_ms
 from roadcast.errors import Unavailable
 from roadcast.pipeline.incidents import Alerts, new_id
 from roadcast.services import Board, Part, Status
-from roadcast.storage import readings
-from roadcast.storage.engine import Database
+from roadcast.storage import readings, sensors
+from roadcast.storage.engine import Database, Reader
 
 log = structlog.get_logger()
 
 PERIOD_S = 1.0
+MISSES = 2
+"""The database is down when it has not answered so many times in a row: one slow second alarms nobody."""
+COUNT_PERIOD_S = 30.0
+"""How often silent sensors are counted, at least; while they are too many, at every look."""
+SILENT_SHARE = 0.5
+"""A feed is degraded when a larger share of the sensors of the last days is silent."""
+STILL_SENDS = "See that the detectors' source still sends."
 _QUEUE = 1_000
 
 
@@ -39,6 +47,10 @@ class Detect:
         self._alerts = alerts
         self._stale_after = timedelta(seconds=stale_after_s)
         self._announce = announce
+        self._misses = 0
+        self._silent = ""
+        self._count_s = min(COUNT_PERIOD_S, stale_after_s / 4)
+        self._counted_s = -self._count_s
         self._changes: asyncio.Queue[tuple[Part | None, Part]] = asyncio.Queue(_QUEUE)
         board.on_change(self._note)
 
@@ -61,24 +73,40 @@ class Detect:
         try:
             await self._database.ping()
             async with self._database.read() as reader:
-                span = await readings.span(reader)
+                newest_ms = await readings.newest_ms(reader)
+                if newest_ms is not None and (self._silent or time.monotonic() - self._counted_s >= self._count_s):
+                    self._counted_s = time.monotonic()
+                    self._silent = await self._count_silent(reader)
         except Unavailable as error:
-            self._board.report("database", Status.DOWN, error.message, error.remedy)
+            self._misses += 1
+            if self._misses >= MISSES:
+                self._board.report("database", Status.DOWN, error.message, error.remedy)
             return
+        self._misses = 0
         self._board.report("database", Status.OK)
-        self._look_at_feed(span[1] if span else None)
+        self._look_at_feed(newest_ms)
+
+    async def _count_silent(self, reader: Reader) -> str:
+        """What to say where too many sensors of the last days are silent; else nothing."""
+        now = self._clock.now()
+        heard, usual = await sensors.reporting(reader, now - self._stale_after, now - timedelta(days=1))
+        if usual - heard <= SILENT_SHARE * usual:
+            return ""
+        seconds = self._stale_after.total_seconds()
+        return f"{usual - heard} of {usual} sensors that reported since yesterday are silent for {seconds:g} s"
 
     def _look_at_feed(self, newest_ms: int | None) -> None:
-        """A live feed is stale when its newest window is old; a replayed one stands where it stands."""
+        """A live feed is stale when its newest reading is old; a replayed one stands where it stands."""
         if newest_ms is None:
             self._board.report(
                 "feed", Status.STARTING, "no reading yet", "Send readings to POST /api/traffic/readings."
             )
         elif not self._clock.feed.replayed and self._clock.now() - from_ms(newest_ms) > self._stale_after:
             self._board.report(
-                "feed", Status.DEGRADED, f"no reading since {from_ms(newest_ms):%Y-%m-%d %H:%M} UTC",
-                "See that the detectors' source still sends.",
-            )  # fmt: skip
+                "feed", Status.DEGRADED, f"no reading since {from_ms(newest_ms):%Y-%m-%d %H:%M:%S} UTC", STILL_SENDS
+            )
+        elif not self._clock.feed.replayed and self._silent:
+            self._board.report("feed", Status.DEGRADED, self._silent, STILL_SENDS)
         else:
             self._board.report("feed", Status.OK, f"{self._clock.name}, {self._clock.mode}")
 

@@ -1,22 +1,22 @@
 """Import: a file's history and sensors into the store, through the same checks and the same recorder."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
-from roadcast.domain.clock import Feed
-from roadcast.domain.reading import Account, ReadingBatch, Rejection
+import numpy as np
+
+from roadcast.domain.clock import Feed, FeedClock
+from roadcast.domain.reading import OLDEST_MS, Account, ReadingBatch, Rejection
 from roadcast.domain.sensor import Link, Sensor
-from roadcast.domain.times import from_ms, rfc3339
+from roadcast.domain.times import DAY_MS, from_ms, rfc3339
 from roadcast.errors import Conflict
-from roadcast.pipeline.checks import check
+from roadcast.pipeline.checks import check, oldest_kept
 from roadcast.pipeline.recorder import Recorder, learn_references
 from roadcast.sources.formats import Chunk
 from roadcast.storage import marks, readings, sensors
-from roadcast.storage.engine import Database, Writer
+from roadcast.storage.engine import BULK_TIMEOUT_S, Database, Writer
+from roadcast.storage.partitions import MOST_DAYS
 from roadcast.storage.readings import Outcome
-
-CHANNEL = "roadcast_changed"
-"""On which a running system hears that the store was changed beside it."""
 
 
 @dataclass(slots=True)
@@ -60,35 +60,56 @@ async def import_history(
     timezone: str,
     newest_ms: int,
     max_future_s: int,
+    retention_days: int | None,
     progress: Callable[[int, Sequence[str]], None],
 ) -> Imported:
-    """Store the chunks, each in its own transaction, and learn reference speeds from them.
+    """Store the chunks, each in transactions of its own, and learn reference speeds from them.
 
-    Where no live feed has sent yet, the feed's clock then stands at the end of the history. `progress` hears of
-    each chunk's rows, and has a line for each that was rejected.
+    Where no live feed has sent yet, the feed's clock then stands at the end of the history; what is older than is
+    kept by the clock as it stood is rejected. `progress` hears of each chunk's rows, and has a line for each rejected.
     """
     done = Imported()
     recorder = Recorder(interval_ms, timezone)
-    last_ms = 0
     async with database.read() as reader:
         await recorder.load(reader)
+        feed = await marks.feed(reader)
+    now = None if feed is None else FeedClock(lambda: from_ms(newest_ms), feed).now()
+    oldest_ms = OLDEST_MS if now is None else oldest_kept(now, retention_days)
+    last_ms = 0
     for chunk in chunks:
-        checked = check(chunk.batch, newest_ms=newest_ms, max_future_s=max_future_s)
-        batch = chunk.batch.take(checked.passed)
-        async with database.write() as writer:
-            recorded = await recorder.record(writer, batch, batch.at_ms)
-        duplicate = int((recorded.written.outcome == Outcome.DUPLICATE).sum())
-        rejected = chunk.rejected + len(checked.rejections)
-        done.account += Account(len(chunk.batch) + chunk.rejected, len(batch) - duplicate, duplicate, rejected)
+        lines = [line_of(rejection) for rejection in chunk.rejections]
+        done.account += Account(received=chunk.rejected, rejected=chunk.rejected)
         done.missing += chunk.missing
-        last_ms = max(last_ms, int(batch.at_ms.max(initial=0)))
-        progress(chunk.rows, [*map(line_of, chunk.rejections), *_lines(chunk.batch, checked.rejections)])
-    async with database.write() as writer:
+        for part in _parts(chunk.batch):
+            checked = check(part, newest_ms=newest_ms, max_future_s=max_future_s, oldest_ms=oldest_ms)
+            batch = part.take(checked.passed)
+            done.account += await _record(database, recorder, batch)
+            done.account += Account(received=len(checked.rejections), rejected=len(checked.rejections))
+            lines += _lines(part, checked.rejections)
+            last_ms = max(last_ms, int(batch.at_ms.max(initial=0)))
+        progress(chunk.rows, lines)
+    async with database.write(BULK_TIMEOUT_S) as writer:
         if last_ms:
-            done.references = await learn_references(writer, recorder, (await readings.span(writer) or (0, last_ms))[1])
+            until_ms = (await readings.span(writer) or (0, last_ms))[1]
+            done.references = len(await learn_references(writer, recorder, until_ms))
             await _stand_at(writer, f"{name} (imported)", last_ms)
     done.sensors = len(recorder.numbers)
     return done
+
+
+def _parts(batch: ReadingBatch) -> Iterator[ReadingBatch]:
+    """The batch, a transaction's days at a time."""
+    day = batch.at_ms // DAY_MS
+    days = np.unique(day)
+    for first in range(0, len(days), MOST_DAYS):
+        yield batch.take(np.isin(day, days[first : first + MOST_DAYS]))
+
+
+async def _record(database: Database, recorder: Recorder, batch: ReadingBatch) -> Account:
+    async with database.write(BULK_TIMEOUT_S) as writer:
+        recorded = await recorder.record(writer, batch, batch.at_ms)
+    duplicate = int((recorded.written.outcome == Outcome.DUPLICATE).sum())
+    return Account(received=len(batch), accepted=len(batch) - duplicate, duplicate=duplicate)
 
 
 def line_of(rejection: Rejection) -> str:
@@ -111,9 +132,3 @@ async def _stand_at(writer: Writer, name: str, last_ms: int) -> None:
     if before is None or before.replayed:
         reached = max(from_ms(last_ms), before.reached_at or from_ms(0)) if before else from_ms(last_ms)
         await marks.set_feed(writer, Feed(name, replayed=True, reached_at=reached))
-
-
-async def tell_running_systems(database: Database) -> None:
-    """Have every system that runs on this store read it again."""
-    async with database.write() as writer:
-        await writer.run("SELECT pg_notify(:channel, '')", channel=CHANNEL)

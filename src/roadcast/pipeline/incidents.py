@@ -17,6 +17,11 @@ from roadcast.streaming.messages import AlertRaised, encode
 
 log = structlog.get_logger()
 
+ALERT_TIMEOUT_S = 2.0
+"""The next alert must not wait long for a database that takes none."""
+CHANGE_TIMEOUT_S = 10.0
+"""As long waits whoever reports or changes an incident."""
+
 
 class Alerts:
     """Publishes alerts and stores them. One that cannot be stored is published all the same."""
@@ -34,7 +39,7 @@ class Alerts:
         )  # fmt: skip
         await self._log.publish(self._topic, [Record(alert.sensor_id or "", encode(message))])
         try:
-            async with self._database.write() as writer:
+            async with self._database.write(ALERT_TIMEOUT_S) as writer:
                 await incidents.add_alert(writer, alert)
         except Unavailable as error:
             log.warning("alert_not_stored", reason=error.message, alert=alert.message)
@@ -50,18 +55,18 @@ class IncidentDesk:
 
     async def record(self, incident: Incident) -> bool:
         """Store an incident of the past, which alarms nobody; False where its id is known already."""
-        async with self._database.write() as writer:
+        async with self._database.write(CHANGE_TIMEOUT_S) as writer:
             return await incidents.create(writer, incident, self._clock.now())
 
     async def create(self, incident: Incident) -> Incident:
         """Store a new incident; one whose id is known already is left as it is."""
         if await self.record(incident):
-            await self._alert(incident, "incident", incident.severity, f"{incident.type}: {incident.description}")
+            await self._alert(incident, "incident", incident.severity, _told(incident))
         return incident
 
     async def change(self, incident_id: UUID, action: str, changes: Mapping[str, object]) -> Incident:
         """Set fields; see `roadcast.api.context.IncidentDesk`."""
-        async with self._database.write() as writer:
+        async with self._database.write(CHANGE_TIMEOUT_S) as writer:
             before = await incidents.lock(writer, incident_id)
             if before is None:
                 raise NotFound(f"There is no incident {incident_id}.")
@@ -73,14 +78,21 @@ class IncidentDesk:
         if after is None:
             raise NotFound(f"There is no incident {incident_id}.")
         if after.status is IncidentStatus.CLOSED:
-            await self._alert(after, "incident_closed", Severity.LOW, f"Ended: {after.type}: {after.description}")
+            await self._alert(after, "incident_closed", Severity.LOW, f"Ended: {_told(after)}")
         return after
 
     async def _alert(self, incident: Incident, kind: str, severity: Severity, message: str) -> None:
+        """Tell; what is stored is stored, also where it cannot be told now."""
         alert_id = str(uuid5(UUID(incident.incident_id), kind))
-        await self._alerts.tell(
-            Alert(alert_id, self._clock.now(), kind, severity, message, incident.sensor_id, incident.incident_id)
-        )
+        alert = Alert(alert_id, self._clock.now(), kind, severity, message, incident.sensor_id, incident.incident_id)
+        try:
+            await self._alerts.tell(alert)
+        except Unavailable as error:
+            log.error("alert_dropped", alert=message, reason=error.message)
+
+
+def _told(incident: Incident) -> str:
+    return ": ".join(filter(None, (incident.type, incident.description)))
 
 
 def new_id() -> str:

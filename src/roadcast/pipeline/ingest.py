@@ -6,21 +6,23 @@ import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
+from datetime import date
 
 import numpy as np
 import structlog
 from numpy.typing import NDArray
 
 from roadcast.domain.clock import Feed, FeedClock
-from roadcast.domain.reading import OLDEST_MS, VARIABLES, Account, ReadingBatch, Source, merge
+from roadcast.domain.reading import VARIABLES, Account, ReadingBatch, Source, merge
 from roadcast.domain.times import DAY_MS, from_ms, rfc3339, to_ms
 from roadcast.errors import Conflict, FieldError, InvalidInput, Unavailable
-from roadcast.pipeline.checks import Checked, check
+from roadcast.pipeline import changes
+from roadcast.pipeline.checks import Checked, check, oldest_kept
 from roadcast.pipeline.recorder import Recorded, Recorder, learn_references
 from roadcast.services import Board, Status
 from roadcast.storage import marks, readings
-from roadcast.storage.engine import Database
-from roadcast.storage.partitions import Partitions
+from roadcast.storage.engine import BULK_TIMEOUT_S, Database
+from roadcast.storage.partitions import MOST_DAYS, Partitions
 from roadcast.storage.readings import Outcome, Rows
 from roadcast.streaming.log import Log, Record
 from roadcast.streaming.messages import ReadingStored, TickClosed, encode
@@ -28,6 +30,8 @@ from roadcast.windows import Closer
 
 log = structlog.get_logger()
 
+RETRY_PAUSE_S = 0.5
+"""How long readings that could not be stored wait until it is tried once more."""
 GROUP_READINGS = 200_000
 """Readings that are stored in one transaction at most, so that memory and locks stay bounded."""
 
@@ -61,7 +65,8 @@ class Ingest:
     """Checks, stores, closes windows and publishes.
 
     `visible` waits until this process's live state holds a position of the log, so that a reading that was
-    answered for is seen by the next request.
+    answered for is seen by the next request. `begun` has it read the state anew where a replay begins, to which later
+    readings are still to come.
     """
 
     def __init__(
@@ -72,6 +77,7 @@ class Ingest:
         board: Board,
         config: IngestConfig,
         visible: Callable[[int], Awaitable[None]],
+        begun: Callable[[], Awaitable[None]],
     ) -> None:
         self._database = database
         self._log = log
@@ -79,16 +85,18 @@ class Ingest:
         self._board = board
         self._config = config
         self._visible = visible
+        self._begun = begun
         self._recorder = Recorder(config.interval_ms, config.timezone)
         self._closer = Closer(config.interval_ms, config.idle_timeout_s)
         self._queue: deque[_Job] = deque()
         self._waiting = 0
         self._wake = asyncio.Event()
         self._turn = asyncio.Lock()
+        self._in_doubt = False
 
     @property
     def partitions(self) -> Partitions:
-        """The partitions that it knows to be there."""
+        """The partitions of the readings."""
         return self._recorder.partitions
 
     async def submit(self, batch: ReadingBatch, source: Source) -> Account:
@@ -103,6 +111,7 @@ class Ingest:
             raise Conflict(
                 f"The {pinned} feed holds the clock, so {source.name!r} cannot be replayed.",
                 remedy="Start with FEED=none to replay a file.",
+                errors=(FieldError("source", source.name, f"expected {pinned}, or readings that are not replayed"),),
             )
         if self._board.is_down("database"):
             raise Unavailable("The database does not answer, so that nothing can be stored.", retry_after_s=5)
@@ -121,21 +130,33 @@ class Ingest:
         return await job.done
 
     async def reload(self) -> None:
-        """Read again what is known of the sensors, and go on with the newest window that has begun."""
-        async with self._database.read() as reader:
+        """Read again what is known of the feed and the sensors.
+
+        Another feed goes on with the newest window that has begun; the same one with what its sensors have reported.
+        """
+        async with self._turn, self._database.read() as reader:
+            feed = await marks.feed(reader) or self._clock.feed
+            begins = self._closer.closed_ms is None or not feed.follows(self._clock.feed)
+            self._clock.feed = feed
             await self._recorder.load(reader)
             span = await readings.span(reader)
-        if span is not None:
-            newest_ms = min(span[1], to_ms(self._clock.now()))
-            self._closer.resume(self._window_before(newest_ms))
+            if begins and span is not None:
+                newest_ms = min(span[1], to_ms(self._clock.now()))
+                self._closer.resume(self._window_before(newest_ms))
 
     async def learn_references(self, until_ms: int) -> int:
         """Give a reference speed to the sensors that lack one, from readings up to `until_ms`; to how many."""
-        async with self._turn, self._database.write() as writer:
-            return await learn_references(writer, self._recorder, until_ms)
+        async with self._turn, self._database.write(BULK_TIMEOUT_S) as writer:
+            return len(await learn_references(writer, self._recorder, until_ms))
+
+    async def recompute(self, day: date) -> None:
+        """Compute the sums of a UTC day, and of the same local day, again from the readings."""
+        async with self._turn, self._database.write(BULK_TIMEOUT_S) as writer:
+            await self._recorder.recompute(writer, day)
 
     async def run(self) -> None:
         """Store what arrives, for ever."""
+        self._closer = Closer(self._config.interval_ms, self._config.idle_timeout_s)
         await self.reload()
         self._board.report("ingest", Status.OK)
         try:
@@ -160,10 +181,11 @@ class Ingest:
     def _take(self) -> list[_Job]:
         """Waiting jobs of one source, as many as go into one transaction."""
         jobs: list[_Job] = []
-        size = 0
+        size, days = 0, set[int]()
         while self._queue and (not jobs or _alike(self._queue[0].source, jobs[0].source)):
             size += len(self._queue[0].batch)
-            if jobs and size > GROUP_READINGS:
+            days.update(np.unique(self._queue[0].batch.at_ms // DAY_MS).tolist())
+            if jobs and (size > GROUP_READINGS or len(days) > MOST_DAYS):
                 break
             jobs.append(self._queue.popleft())
         self._waiting -= sum(len(job.batch) for job in jobs)
@@ -180,13 +202,12 @@ class Ingest:
 
     async def _serve_together(self, jobs: Sequence[_Job], source: Source) -> None:
         try:
-            if not self._recorder.numbers:
-                await self.reload()
-            checked = [self._check(job) for job in jobs]
-            batch = merge([job.batch.take(result.passed) for job, result in zip(jobs, checked, strict=True)])
-            recorded = await self._store(batch, source)
+            try:
+                checked, recorded = await self._record(jobs, source)
+            except Unavailable:  # a connection is lost more often than a database
+                await asyncio.sleep(RETRY_PAUSE_S)
+                checked, recorded = await self._record(jobs, source)
         except Unavailable as error:
-            self._recorder.numbers.clear()  # what was registered in vain must be asked for again
             self._board.report("ingest", Status.DEGRADED, error.message, error.remedy)
             for job in jobs:
                 _answer(job, error)
@@ -197,6 +218,20 @@ class Ingest:
         for job, result, fate in zip(jobs, checked, fates, strict=True):
             _answer(job, self._account(job, result, fate))
 
+    async def _record(self, jobs: Sequence[_Job], source: Source) -> tuple[list[Checked], Recorded]:
+        """Check the jobs and store what passed."""
+        try:
+            if not self._recorder.numbers:
+                await self.reload()
+            checked = [self._check(job) for job in jobs]
+            batch = merge([job.batch.take(result.passed) for job, result in zip(jobs, checked, strict=True)])
+            async with self._turn:
+                return checked, await self._store(batch, source)
+        except Unavailable:
+            self._in_doubt = True
+            self._recorder.numbers.clear()  # what was registered in vain must be asked for again
+            raise
+
     def _check(self, job: _Job) -> Checked:
         config = self._config
         unknown: frozenset[str] = frozenset()
@@ -204,25 +239,22 @@ class Ingest:
             unknown = frozenset(code for code in job.batch.codes if code not in self._recorder.numbers)
         led = config.pinned_to in (None, job.source.name)
         newest = self._clock.wall() if led else self._clock.now()
-        oldest_ms = OLDEST_MS
-        if config.retention_days is not None and not job.source.replayed:
-            oldest_ms = max(OLDEST_MS, to_ms(newest) - config.retention_days * DAY_MS)
         return check(
             job.batch,
             newest_ms=to_ms(newest),
             max_future_s=config.max_future_s,
             unknown=unknown,
-            oldest_ms=oldest_ms,
+            oldest_ms=oldest_kept(newest, None if job.source.replayed else config.retention_days),
         )
 
     def _account(self, job: _Job, checked: Checked, fates: NDArray[np.int8]) -> Account:
-        duplicate = int((fates == Outcome.DUPLICATE).sum())
+        accepted = fates != Outcome.DUPLICATE
         oldest_ms = to_ms(self._clock.now()) - self._config.allowed_lateness_s * 1000
-        late = int((job.batch.at_ms[checked.passed] < oldest_ms).sum())
+        late = int((job.batch.at_ms[checked.passed][accepted] < oldest_ms).sum())
         return Account(
             received=len(job.batch),
-            accepted=len(fates) - duplicate,
-            duplicate=duplicate,
+            accepted=int(accepted.sum()),
+            duplicate=int((~accepted).sum()),
             rejected=len(checked.rejections),
             late=0 if job.source.history else late,
             rejections=checked.rejections,
@@ -235,15 +267,21 @@ class Ingest:
         begins = not source.history and not feed.follows(self._clock.feed)
         before_ms = self._window_before(int(batch.at_ms.min(initial=newest_ms)))
         received_ms = self._known_since(batch, source, feed)
-        async with self._turn, self._database.write() as writer:
+        async with self._database.write() as writer:
             recorded = await self._recorder.record(writer, batch, received_ms)
             if begins and len(batch):
                 await marks.set_mark(writer, marks.BEGAN, from_ms(before_ms))
             if feed != self._clock.feed:
                 await marks.set_feed(writer, feed)
+            if self._in_doubt:
+                await changes.tell(writer)  # what was committed then, if anything, was never published
+        self._in_doubt = False
+        earlier = feed.replayed and begins
         self._clock.feed = feed
         if begins:
             self._closer.resume(before_ms)
+        if earlier:
+            await self._begun()
         return recorded
 
     def _window_before(self, at_ms: int) -> int:

@@ -2,63 +2,45 @@
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from typing import cast
 
 import numpy as np
-import structlog
 from numpy.typing import NDArray
 
-from roadcast.child import Child, ChildDown
 from roadcast.domain.clock import Feed, FeedClock
 from roadcast.domain.reading import VARIABLES
 from roadcast.domain.sensor import Link, Sensor, free_speeds
 from roadcast.domain.times import DAY_MS, from_ms, to_ms
-from roadcast.domain.units import TOLERANCE_SHARE
 from roadcast.errors import Unavailable
-from roadcast.forecasting.engine import LADDER, Engine, Issue
-from roadcast.forecasting.forecaster import Forecaster
 from roadcast.forecasting.graph import Graph
 from roadcast.forecasting.history import STATE_TICKS, History
-from roadcast.forecasting.last_value import LastValue
+from roadcast.pipeline.forecaster import LEARNT, EngineConfig, ForecasterProcess, Span
+from roadcast.pipeline.issued import issue_records, issued_rows
+from roadcast.pipeline.state_window import StateWindow
 from roadcast.services import Board, Status
 from roadcast.storage import forecasts, marks, readings, sensors
 from roadcast.storage.engine import Database
 from roadcast.storage.forecasts import IssuedRows
 from roadcast.storage.partitions import Partitions
-from roadcast.streaming.log import Log, Record
-from roadcast.streaming.messages import IssueComplete, ReadingStored, TickClosed, decode, encode, encode_rows
-from roadcast.windows import local_day, tick_end, tick_grid
-
-log = structlog.get_logger()
+from roadcast.streaming.log import Log, Subscription
+from roadcast.streaming.messages import ReadingStored, TickClosed, decode
+from roadcast.windows import local_day, tick_grid
 
 FIT_DAYS = 56
 """How far back a fit looks: eight weeks hold every kind of day several times."""
 FIT_CELLS = 40_000_000
-"""Ticks times sensors that a fit may hold, about a gigabyte with its workings."""
+"""Ticks times sensors that a fit may hold: sixty bytes each with its workings, 2.4 GB in the forecaster's process."""
+READ_CELLS = 250_000
+"""As many that this process holds at a time, while it reads them."""
 CATCH_UP_TICKS = 96
-"""How many ticks are issued after the fact at a start; more were missed by an outage that nobody forecasts."""
+"""How many ticks are issued after the fact; more were missed by an outage that nobody forecasts."""
 REPLAY_CATCH_UP_TICKS = 2016
 """As many in a replay, which may have run a week ahead of its forecasts."""
-_DIGITS = {"speed": 2, "volume": 1, "confidence": 4, "tolerance": 2, "quantiles": 2}
-_PAUSES_S = (1, 2, 5, 15, 60, 300)
-
-
-STEP_TIMEOUT_S = 60.0
-FIT_TIMEOUT_S = 900.0
-
-
-@dataclass(frozen=True, slots=True)
-class EngineConfig:
-    """How many ticks ahead, and what counts as right."""
-
-    horizons: int
-    tolerance_mph: float
-
-    def engine(self, *forecasters: Forecaster) -> Engine:
-        """An engine that has learnt nothing yet, with these forecasters or all."""
-        return Engine(self.horizons, self.tolerance_mph, TOLERANCE_SHARE, forecasters or LADDER)
+LAG_TICKS = 12
+"""Forecasts of a window that ended more windows ago come too late."""
+FIRST_ISSUE_S = 10.0
+"""How long an issue is thought to take before there was one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +52,14 @@ class PredictConfig:
     interval_ms: int
     timezone: str
     engine: EngineConfig
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """The issue that somebody asked for, and in how many seconds it is expected."""
+
+    issued_ms: int
+    wait_s: float
 
 
 @dataclass(slots=True)
@@ -89,16 +79,15 @@ class _Network:
 
     @property
     def graph(self) -> Graph:
-        index = {sensor.sensor_id: number - 1 for number, sensor in self.sensors.items()}
-        return Graph(
-            np.array([index[link.from_sensor] for link in self.links], np.int64),
-            np.array([index[link.to_sensor] for link in self.links], np.int64),
-            np.array([link.weight or 1.0 for link in self.links], np.float32),
-        )
+        return Graph.of(self.links, {sensor.sensor_id: number - 1 for number, sensor in self.sensors.items()})
 
 
 class Predict:
-    """Follows the ticks, keeps the newest state of the network, and issues a forecast for each tick."""
+    """Follows the ticks, keeps the newest state of the network, and issues a forecast for each tick.
+
+    A forecast that somebody asks for is made by the same loop. No more is kept of it than its tick: the ticks before
+    it are issued with it, and a restart issues for the newest tick in any case.
+    """
 
     def __init__(
         self,
@@ -115,49 +104,119 @@ class Predict:
         self._board = board
         self._config = config
         self._learn_references = learn_references
-        self._child = Child("forecaster", config.engine.engine)
-        self._fallback = self._new_fallback()
+        self._forecaster = ForecasterProcess(config.engine, board)
         self.partitions = Partitions("forecasts")
         self._network = _Network({}, [])
-        self._window = _Window(config.interval_ms)
+        self._window = StateWindow(config.interval_ms)
         self._fitted_day: int | None = None
-        self._retry_at_s = 0.0
-        self._failures = 0
         self._feed = clock.feed
         self._issued_ms: int | None = None
-        self.issuing_ms: int | None = None
+        self._issuing_ms: int | None = None
+        self._asked_ms: int | None = None
+        self._asked = asyncio.Event()
+        self._issue_s = FIRST_ISSUE_S
         self._turn = asyncio.Lock()
 
-    def _new_fallback(self) -> Engine:
-        """What forecasts while the child is down: the cheapest forecaster, here in this process."""
-        return self._config.engine.engine(LastValue())
-
     async def run(self) -> None:
-        """Issue at every tick, for ever."""
+        """Issue at every tick, and when asked, for ever."""
         async with self._log.consume(self._config.topic_in, "predict") as subscription:
-            self._board.report("predict", Status.STARTING, "reading the history")
             try:
                 await self.reload()
                 self._board.report("predict", Status.OK)
-                async for batch in subscription.batches(10_000):
-                    await self._follow(batch)
-                    await subscription.commit(batch[-1].position)
+                async with asyncio.TaskGroup() as group:
+                    group.create_task(self._follow(subscription))
+                    group.create_task(self._serve())
             finally:
-                self._child.stop()
+                self._forecaster.stop()
 
     async def reload(self) -> None:
         """Begin again from what is stored: fit, and issue for the newest tick and the missed ones before it."""
         async with self._turn:
             self._fitted_day = None
-            self._window = _Window(self._config.interval_ms)
-            self._feed = self._clock.feed
+            self._window = StateWindow(self._config.interval_ms)
             newest_ms = await self._newest_tick()
             if newest_ms is not None:
-                for at_ms in await self._missed(newest_ms):
-                    await self._issue(at_ms)
+                await self._catch_up(newest_ms)
+
+    async def request(self) -> Asked:
+        """Ask for an issue of the newest readings; it is made in turn.
+
+        Raises:
+            Unavailable: there are no readings yet.
+        """
+        newest_ms = await self._newest_tick()
+        if newest_ms is None or newest_ms <= self._over_ms - STATE_TICKS * self._config.interval_ms:
+            raise Unavailable("There are no readings yet to forecast from.", retry_after_s=30)
+        issued_ms = self._issued_by(self._clock.feed)
+        at_ms = max(newest_ms, issued_ms or 0)
+        if self._is_current(at_ms, self._clock.feed):
+            return Asked(at_ms, 0.0)
+        self._asked_ms = at_ms
+        self._asked.set()
+        ticks = 1 if issued_ms is None else max(1, (at_ms - issued_ms) // self._config.interval_ms)
+        return Asked(at_ms, self._issue_s * min(ticks, CATCH_UP_TICKS))
+
+    def is_asked(self, at_ms: int) -> bool:
+        """Whether somebody waits for a tick's issue, which is made anew."""
+        return at_ms == self._asked_ms
+
+    def is_to_come(self, at_ms: int) -> bool:
+        """Whether a tick's issue is being made, or its turn is still to come; after a start, also the newest tick's."""
+        if at_ms == self._issuing_ms:
+            return True
+        issued_ms = self._issued_by(self._clock.feed)
+        return (self._over_ms - self._config.interval_ms if issued_ms is None else issued_ms) < at_ms <= self._over_ms
+
+    def _issued_by(self, feed: Feed) -> int | None:
+        """The newest issue, if it was of this feed: another may begin earlier."""
+        return self._issued_ms if feed.follows(self._feed) else None
+
+    def _is_current(self, at_ms: int, feed: Feed) -> bool:
+        """Whether a tick of this feed had its turn, and no readings have come since that an issue would see."""
+        issued_ms = self._issued_by(feed)
+        return issued_ms is not None and (
+            at_ms < issued_ms or (at_ms == issued_ms and not self._window.is_behind(at_ms))
+        )
+
+    async def _serve(self) -> None:
+        """Issue what is asked for, unless that was done by now, or a feed that begins earlier has taken over."""
+        while True:
+            self._asked.clear()
+            async with self._turn:
+                asked_ms = self._asked_ms
+                if asked_ms is not None and self._is_due(asked_ms):
+                    await self._catch_up(asked_ms, on_demand=True)
+                if self._asked_ms == asked_ms:
+                    self._asked_ms = None
+            await self._asked.wait()
+
+    def _is_due(self, asked_ms: int) -> bool:
+        return asked_ms <= to_ms(self._clock.now()) and not self._is_current(asked_ms, self._clock.feed)
+
+    async def _newest_tick(self) -> int | None:
+        """The end of the newest window that holds readings and is over."""
+        async with self._database.read() as reader:
+            return await readings.newest_tick(reader, from_ms(self._over_ms))
+
+    @property
+    def _over_ms(self) -> int:
+        """The end of the newest window that is over."""
+        return to_ms(self._clock.now()) // self._config.interval_ms * self._config.interval_ms
+
+    async def _catch_up(self, newest_ms: int, *, on_demand: bool = False) -> None:
+        """Issue for a tick, and first for those missed before it."""
+        self._feed = self._clock.feed
+        for at_ms in await self._missed(newest_ms):
+            await self._issue(at_ms, on_demand=on_demand and at_ms == newest_ms)
 
     async def _missed(self, newest_ms: int) -> Sequence[int]:
-        """The newest tick, and before it those that came after the last issue: a crash lost their turn."""
+        """A tick, and before it those that came after the last issue.
+
+        Their turn is to come; or a crash or an outage has lost it, and then only so many are made up for.
+        """
+        issued_ms = self._issued_by(self._clock.feed)
+        if issued_ms is not None and issued_ms < newest_ms:
+            return range(issued_ms + self._config.interval_ms, newest_ms + 1, self._config.interval_ms)
         async with self._database.read() as reader:
             last = await forecasts.newest_time(reader) or await marks.mark(reader, marks.BEGAN)
         feed = self._clock.feed
@@ -167,231 +226,118 @@ class Predict:
             return [newest_ms]
         return range(to_ms(last) + self._config.interval_ms, newest_ms + 1, self._config.interval_ms)
 
-    async def request(self) -> int:
-        """See to it that the newest tick has its issue; the issue's time.
-
-        Raises:
-            Unavailable: there are no readings yet.
-        """
-        async with self._turn:
-            newest_ms = await self._newest_tick()
-            if newest_ms is None:
-                raise Unavailable("There are no readings yet to forecast from.", retry_after_s=30)
-            if self._issued_ms is None or self._window.dirty:
-                await self._issue(max(newest_ms, self._issued_ms or 0))
-            return self._issued_ms or newest_ms
-
-    async def _newest_tick(self) -> int | None:
-        """The end of the newest window that holds readings and is over."""
-        async with self._database.read() as reader:
-            span = await readings.span(reader)
-        over_ms = to_ms(self._clock.now()) // self._config.interval_ms * self._config.interval_ms
-        return None if span is None or span[0] > over_ms else min(span[1], over_ms)
-
-    async def _follow(self, batch: Sequence[Record]) -> None:
-        for record in batch:
-            match message := decode(record.value):
-                case ReadingStored(at_ms=at_ms):
-                    self._window.touch(at_ms)
-                case TickClosed():
-                    await self._on_tick(message)
-                case _:
-                    pass
+    async def _follow(self, subscription: Subscription) -> None:
+        async for batch in subscription.batches(10_000):
+            for record in batch:
+                match message := decode(record.value):
+                    case ReadingStored(at_ms=at_ms):
+                        self._window.touch(at_ms)
+                    case TickClosed():
+                        await self._on_tick(message)
+                    case _:
+                        pass
+            await subscription.commit(batch[-1].position)
 
     async def _on_tick(self, tick: TickClosed) -> None:
-        """Issue, unless a reload has issued for that tick already. Another feed may begin earlier."""
+        """Issue, unless that was done before it closed, and nothing has come since."""
         async with self._turn:
-            feed = Feed(tick.source, tick.replayed)
-            if self._issued_ms is not None and tick.tick_end_ms <= self._issued_ms and feed.follows(self._feed):
-                return
-            self._feed = feed
-            await self._issue(tick.tick_end_ms)
+            feed, at_ms = Feed(tick.source, tick.replayed), tick.tick_end_ms
+            if not self._is_current(at_ms, feed):
+                self._feed = feed
+                await self._issue(at_ms)
 
-    async def _issue(self, at_ms: int) -> None:
+    async def _issue(self, at_ms: int, *, on_demand: bool = False) -> None:
         """Forecast from the state of the network at the tick that ends at `at_ms`; store and publish."""
-        self.issuing_ms = at_ms
+        self._issuing_ms = at_ms
         try:
-            await self._issue_now(at_ms)
+            await self._issue_now(at_ms, on_demand=on_demand)
+        except BaseException:  # whatever it was: what the window was to hold may not be in it
+            self._window = StateWindow(self._config.interval_ms)
+            raise
         finally:
-            self.issuing_ms = None
-
-    async def _issue_now(self, at_ms: int) -> None:
-        if self._window.end_ms is not None and at_ms < self._window.end_ms:
-            self._fitted_day = None  # another feed, which begins earlier
-            self._window = _Window(self._config.interval_ms)
-        day = int(local_day(np.array([at_ms], np.int64), self._config.timezone)[0])
-        if day != self._fitted_day or (not self._child.running and time.monotonic() >= self._retry_at_s):
-            await self._fit(at_ms, day)
-        state = await self._state(at_ms)
-        if not state.sensors:
-            return
-        issue = await self._step(state)
+            self._issuing_ms = None
         self._issued_ms = at_ms
-        rows = self._rows(issue)
+
+    async def _issue_now(self, at_ms: int, *, on_demand: bool) -> None:
+        if self._window.is_past(at_ms):
+            self._fitted_day = None  # another feed, which begins earlier
+            self._window = StateWindow(self._config.interval_ms)
+        day = int(local_day(np.array([at_ms], np.int64), self._config.timezone)[0])
+        if day != self._fitted_day or self._forecaster.may_return:
+            await self._fit(at_ms)
+            self._fitted_day = day
+        began = time.monotonic()
+        rows = issued_rows(await self._forecaster.step(await self._state(at_ms)))
         if not len(rows.sensor_no):
             self._board.report("predict", Status.OK, f"nothing is known at {from_ms(at_ms):%Y-%m-%d %H:%M} UTC")
             return
+        await self._keep(rows, on_demand=on_demand)
+        self._issue_s = time.monotonic() - began
+        self._say(at_ms, rows.model)
+
+    def _say(self, at_ms: int, model: str) -> None:
+        """What was issued, and whether a replay is far ahead of it. How old a live feed is, is a part of its own."""
+        behind = (to_ms(self._clock.now()) - at_ms) // self._config.interval_ms
+        lags = self._clock.feed.replayed and behind > LAG_TICKS
+        said = f"issued {from_ms(at_ms):%Y-%m-%d %H:%M} UTC with {model}"
+        self._board.report(
+            "predict",
+            Status.DEGRADED if lags else Status.OK,
+            f"{behind} windows behind the feed: {said}" if lags else said,
+            "Wait, or let the feed come more slowly." if lags else "",
+        )
+
+    async def _keep(self, rows: IssuedRows, *, on_demand: bool) -> None:
+        """Store, then publish."""
         async with self._database.write() as writer:
             await forecasts.store(writer, rows, self.partitions)
-        await self._publish(rows)
-        self._board.report("predict", Status.OK, f"issued {from_ms(at_ms):%Y-%m-%d %H:%M} UTC with {issue.model}")
+        records = issue_records(rows, self._network.sensors, self._config.interval_ms, on_demand=on_demand)
+        await self._log.publish(self._config.topic_out, records)
 
-    async def _fit(self, at_ms: int, day: int) -> None:
+    async def _fit(self, at_ms: int) -> None:
         """Once a local day: learn from the history up to `at_ms`."""
         await self._learn_references(at_ms)
-        history = await self._history(at_ms)
-        began = time.monotonic()
-        try:
-            if not self._child.running or self._fitted_day is None:
-                self._child.start()
-            learnt_from = (history, self._network.graph, self._network.reference_speed)
-            await self._child.call("fit", *learnt_from, timeout_s=FIT_TIMEOUT_S)
-        except ChildDown as error:
-            self._down(error)
-        else:
-            self._failures = 0
-            self._board.report("forecaster", Status.OK, f"fitted on {len(history)} ticks of {history.sensors} sensors")
-            log.info("fitted", ticks=len(history), sensors=history.sensors, seconds=round(time.monotonic() - began, 2))
-        self._fitted_day = day
-
-    async def _history(self, at_ms: int) -> History:
-        """The readings up to `at_ms`, as many days as a fit looks back."""
-        interval_ms = self._config.interval_ms
         async with self._database.read() as reader:
             self._network = _Network(await sensors.every(reader), await sensors.links(reader))
-            span = await readings.span(reader)
-            most = min(FIT_DAYS * DAY_MS // interval_ms, FIT_CELLS // max(self._network.size, 1))
-            ticks = 0 if span is None else min((at_ms - span[0]) // interval_ms + 1, most)
-            rows = await readings.between(reader, at_ms - ticks * interval_ms, at_ms)
-        grid = await asyncio.to_thread(
-            tick_grid,
-            rows.sensor_no - 1,
-            rows.ts_ms,
-            rows.values,
-            end_ms=at_ms,
-            ticks=ticks,
-            sensors=self._network.size,
-            interval_ms=interval_ms,
+            first = await readings.span(reader)
+        interval_ms, size = self._config.interval_ms, self._network.size
+        most = min(FIT_DAYS * DAY_MS // interval_ms, FIT_CELLS // max(size, 1))
+        ticks = 0 if first is None else max(0, min((at_ms - first[0]) // interval_ms + 1, most))
+        span = Span(ticks, at_ms, size, interval_ms, self._config.timezone)
+        await self._forecaster.fit(
+            span,
+            self._pieces(span),
+            self._network.graph,
+            self._network.reference_speed,
+            afresh=self._fitted_day is None,
         )
-        return History(grid, VARIABLES, at_ms, interval_ms, self._config.timezone)
+
+    async def _pieces(self, span: Span) -> AsyncIterator[tuple[int, NDArray[np.float32]]]:
+        """A history, piece by piece: the number of the first tick, and the ticks."""
+        step = max(1, READ_CELLS // max(span.sensors, 1))
+        for first in range(0, span.ticks, step):
+            ticks = min(step, span.ticks - first)
+            end_ms = span.end_ms - (span.ticks - first - ticks) * span.interval_ms
+            async with self._database.read() as reader:
+                rows = await readings.between(reader, end_ms - ticks * span.interval_ms, end_ms)
+            if len(rows):
+                yield first, await asyncio.to_thread(_grid, rows, end_ms, ticks, span)
 
     async def _state(self, at_ms: int) -> History:
-        since_ms = self._window.stale_since(at_ms)
+        since_ms = self._window.take(at_ms)
         async with self._database.read() as reader:
             rows = await readings.between(reader, since_ms, at_ms)
-        if int(rows.sensor_no.max(initial=0)) > self._network.size:
-            async with self._database.read() as reader:
+            if int(rows.sensor_no.max(initial=0)) > self._network.size:
                 self._network = _Network(await sensors.every(reader), self._network.links)
         grid = self._window.update(at_ms, since_ms, rows, self._network.size)
         return History(grid, VARIABLES, at_ms, self._config.interval_ms, self._config.timezone)
 
-    async def _step(self, state: History) -> Issue:
-        if self._child.running:
-            try:
-                return cast("Issue", await self._child.call("step", state, timeout_s=STEP_TIMEOUT_S))
-            except ChildDown as error:
-                self._down(error)
-        return self._fallback.step(state)
 
-    def _down(self, error: ChildDown) -> None:
-        """Fall back, and try again after a pause that grows."""
-        pause_s = _PAUSES_S[min(self._failures, len(_PAUSES_S) - 1)]
-        self._failures += 1
-        self._retry_at_s = time.monotonic() + pause_s
-        self._fallback = self._new_fallback()
-        self._board.report(
-            "forecaster",
-            Status.DEGRADED,
-            f"{error.message}; last value serves; deaths so far: {self._child.deaths}",
-            f"Nothing: it is started again in {pause_s} s. The log says why it ended.",
-        )
-
-    def _rows(self, issue: Issue) -> IssuedRows:
-        known = ~np.all(np.isnan(issue.speed) & np.isnan(issue.volume), axis=1)
-        return IssuedRows(
-            issued_ms=issue.issued_ms,
-            model=issue.model,
-            version=issue.model_version,
-            sensor_no=(np.flatnonzero(known) + 1).astype(np.int32),
-            age_ticks=issue.age_ticks[known].astype(np.int32),
-            speed=issue.speed[known],
-            volume=issue.volume[known],
-            confidence=issue.confidence[known],
-            tolerance=issue.tolerance[known],
-            quantiles=issue.quantiles[known],
-            candidates={name: median[known] for name, median in issue.candidates.items()},
-        )
-
-    async def _publish(self, rows: IssuedRows) -> None:
-        horizons = rows.speed.shape[1]
-        done = IssueComplete(rows.issued_ms, len(rows.sensor_no), horizons, rows.model, rows.version)
-        await self._log.publish(self._config.topic_out, [*self._records(rows), Record("", encode(done))])
-
-    def _records(self, rows: IssuedRows) -> list[Record]:
-        """One message per sensor, with the numbers rounded to what they mean."""
-        shared = {
-            "issued_ms": rows.issued_ms,
-            "interval_ms": self._config.interval_ms,
-            "model": rows.model,
-            "version": rows.version,
-        }
-        arrays: dict[str, NDArray[np.float32]] = {
-            name: np.round(getattr(rows, name), digits) for name, digits in _DIGITS.items()
-        }
-        numbers, ages = rows.sensor_no.tolist(), rows.age_ticks.tolist()
-        codes = [self._network.sensors[number].sensor_id for number in numbers]
-        own = (
-            {"sensor_id": code, "sensor_no": number, "age_ticks": age, **{name: a[i] for name, a in arrays.items()}}
-            for i, (code, number, age) in enumerate(zip(codes, numbers, ages, strict=True))
-        )
-        return [Record(code, value) for code, value in zip(codes, encode_rows(shared, own), strict=True)]
-
-
-class _Window:
-    """The last `STATE_TICKS` ticks as a grid, of which only what has changed is read again."""
-
-    def __init__(self, interval_ms: int) -> None:
-        self._interval_ms = interval_ms
-        self._grid = np.full((STATE_TICKS, 0, len(VARIABLES)), np.nan, np.float32)
-        self._dirty_since_ms: int | None = None
-        self.end_ms: int | None = None
-
-    @property
-    def dirty(self) -> bool:
-        """Whether readings have come that no issue has seen."""
-        return self._dirty_since_ms is not None
-
-    def touch(self, at_ms: int) -> None:
-        """A reading of this time was stored."""
-        start = int(tick_end(np.array([at_ms], np.int64), self._interval_ms)[0]) - self._interval_ms
-        self._dirty_since_ms = start if self._dirty_since_ms is None else min(start, self._dirty_since_ms)
-
-    def stale_since(self, end_ms: int) -> int:
-        """The time after which readings must be read again, to know the window that ends at `end_ms`."""
-        first_ms = end_ms - STATE_TICKS * self._interval_ms
-        if self.end_ms is None:
-            return first_ms
-        dirty_ms = end_ms if self._dirty_since_ms is None else self._dirty_since_ms
-        return max(first_ms, min(self.end_ms, dirty_ms))
-
-    def update(self, end_ms: int, since_ms: int, rows: readings.Rows, sensors: int) -> NDArray[np.float32]:
-        """Move on to `end_ms` with the readings in (since, end]; the grid [STATE_TICKS, sensors, 4]."""
-        ticks = (end_ms - since_ms) // self._interval_ms
-        fresh = tick_grid(
-            rows.sensor_no - 1,
-            rows.ts_ms,
-            rows.values,
-            end_ms=end_ms,
-            ticks=ticks,
-            sensors=sensors,
-            interval_ms=self._interval_ms,
-        )
-        moved = 0 if self.end_ms is None else (end_ms - self.end_ms) // self._interval_ms
-        grid = np.full((STATE_TICKS, sensors, len(VARIABLES)), np.nan, np.float32)
-        kept = self._grid[moved:] if moved < STATE_TICKS else self._grid[:0]
-        grid[: len(kept), : kept.shape[1]] = kept
-        grid[STATE_TICKS - ticks :] = fresh
-        self._grid, self.end_ms = grid, end_ms
-        ahead = self._dirty_since_ms is not None and self._dirty_since_ms >= end_ms
-        self._dirty_since_ms = self._dirty_since_ms if ahead else None
-        return grid.copy()
+def _grid(rows: readings.Rows, end_ms: int, ticks: int, span: Span) -> NDArray[np.float32]:
+    """What is learnt from a few ticks, [ticks, sensors, 2]; a sensor that came after the span was measured is not."""
+    rows = rows.take(rows.sensor_no <= span.sensors)
+    grid = tick_grid(
+        rows.sensor_no - 1, rows.ts_ms, rows.values,
+        end_ms=end_ms, ticks=ticks, sensors=span.sensors, interval_ms=span.interval_ms,
+    )  # fmt: skip
+    return np.ascontiguousarray(grid[:, :, : len(LEARNT)])

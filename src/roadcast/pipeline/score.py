@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import date, timedelta
+from datetime import date, datetime, timedelta
 from typing import Self
 
 import numpy as np
@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 from roadcast.domain.reading import SPEED
 from roadcast.domain.sensor import Sensor, free_speeds
 from roadcast.domain.times import EPOCH, from_ms, to_ms
+from roadcast.forecasting.metrics import MAPE_FLOOR_MPH
 from roadcast.services import Board, Status
-from roadcast.storage import forecasts, marks, readings, scores, sensors
+from roadcast.storage import forecasts, readings, scores, sensors
 from roadcast.storage.engine import Database
 from roadcast.storage.forecasts import Issues
 from roadcast.storage.readings import Rows
@@ -24,9 +25,6 @@ from roadcast.windows import local_day, tick_grid
 
 JAM_BELOW = 0.5
 """A target counts as jam when its speed is under this share of the reference speed."""
-MAPE_FLOOR_MPH = 5.0
-"""Relative errors are divided by at least this, so that a stopped queue does not decide the mean."""
-MARK = "score"
 _BATCH_TICKS = 24
 _SETTLE_S = 2.0
 
@@ -42,7 +40,10 @@ class ScoreConfig:
 
 
 class Scorer:
-    """Follows the issues. How far it has come is stored with the sums, so that no target counts twice or never."""
+    """Follows the issues. Which windows are scored is stored with the sums, so that no target counts twice or never.
+
+    A window is scored once, when the first issue that comes after it is complete, with the readings that are there.
+    """
 
     def __init__(self, database: Database, log: Log, board: Board, config: ScoreConfig) -> None:
         self._database = database
@@ -53,41 +54,50 @@ class Scorer:
     async def run(self) -> None:
         """Score every target that comes true, for ever."""
         async with self._log.consume(self._config.topic, "score") as subscription:
+            await self._begin()
             self._board.report("score", Status.OK)
-            await self._catch_up(None)
             async for batch in subscription.batches(10_000):
                 complete = (decode(record.value) for record in batch if not record.key)
-                issues = [message.issued_ms for message in complete if isinstance(message, IssueComplete)]
+                issues = [self._closed_by(message) for message in complete if isinstance(message, IssueComplete)]
                 if issues:
                     if len(issues) < _BATCH_TICKS:
                         await asyncio.sleep(_SETTLE_S)  # so that a fast replay's ticks are scored many at a time
-                    await self._catch_up(max(issues))
+                    reach_ms = self._config.horizons * self._config.interval_ms
+                    await self._catch_up(from_ms(min(issues) - reach_ms), from_ms(max(issues)))
                 await subscription.commit(batch[-1].position)
 
-    async def _catch_up(self, newest_ms: int | None) -> None:
-        """Score the ticks after the mark, up to the newest issue."""
+    def _closed_by(self, issue: IssueComplete) -> int:
+        """The newest window that is closed when an issue comes: its own, unless somebody could not wait for that."""
+        return issue.issued_ms - self._config.interval_ms * issue.on_demand
+
+    async def _begin(self) -> None:
+        """Score what a crash has left, among all issues that are kept."""
+        async with self._database.write() as writer:
+            await scores.forget_rest(writer)
+            kept = await forecasts.span(writer)
+        if kept is not None:
+            await self._catch_up(*kept)
+
+    async def _catch_up(self, after: datetime, until: datetime) -> None:
+        """Score the windows that end in (after, until] and were not scored yet."""
         async with self._database.read() as reader:
-            mark = await marks.mark(reader, MARK)
-            newest = from_ms(newest_ms) if newest_ms else await forecasts.newest_time(reader)
-            if newest is not None and mark is not None and newest < mark:
-                mark = newest - timedelta(milliseconds=self._config.interval_ms)  # a feed that begins earlier
-            due = [] if newest is None else await forecasts.issue_times(reader, mark or EPOCH, newest)
+            due = await scores.due(reader, after, until)
         for ticks in _batches([to_ms(at) for at in due], _BATCH_TICKS * self._config.interval_ms):
             await self._score(ticks)
 
-    async def _score(self, ticks: Sequence[int]) -> None:
+    async def _score(self, due: Sequence[int]) -> None:
         """Compare what was forecast for these ticks with what they brought."""
         interval_ms, horizons = self._config.interval_ms, self._config.horizons
-        first_ms, last_ms = ticks[0], ticks[-1]
         async with self._database.write() as writer:
-            issues = await forecasts.between(
-                writer, from_ms(first_ms - horizons * interval_ms), from_ms(last_ms), horizons
-            )
-            rows = await readings.between(writer, first_ms - interval_ms, last_ms)
+            ticks = [to_ms(at) for at in await scores.claim(writer, [from_ms(at_ms) for at_ms in due])]
+            if not ticks:
+                return
+            since, before = from_ms(ticks[0] - horizons * interval_ms), from_ms(ticks[-1])
+            issues = await forecasts.between(writer, since, before, horizons)
+            rows = await readings.between(writer, ticks[0] - interval_ms, ticks[-1])
             known = await sensors.every(writer)
-            observed = Observed.of(rows, known, first_ms, last_ms, interval_ms, self._config.timezone)
-            await scores.add(writer, list(compare(issues, observed)))
-            await marks.set_mark(writer, MARK, from_ms(last_ms))
+            observed = Observed.of(rows, known, ticks, interval_ms, self._config.timezone)
+            await scores.add(writer, await asyncio.to_thread(lambda: list(compare(issues, observed))))
 
 
 def _batches(ticks: Sequence[int], span_ms: int) -> Iterator[list[int]]:
@@ -113,17 +123,15 @@ class Observed:
     reference: NDArray[np.float32]
 
     @classmethod
-    def of(
-        cls, rows: Rows, known: Mapping[int, Sensor], first_ms: int, last_ms: int, interval_ms: int, timezone: str
-    ) -> Self:
-        """From the readings of those ticks; sensors are by number - 1."""
-        ticks, size = (last_ms - first_ms) // interval_ms + 1, max(known, default=0)
-        grid = tick_grid(
+    def of(cls, rows: Rows, known: Mapping[int, Sensor], ticks: Sequence[int], interval_ms: int, timezone: str) -> Self:
+        """From the readings of these ticks, ascending; those between them are left out. Sensors are by number - 1."""
+        ends = np.arange(ticks[0], ticks[-1] + 1, interval_ms, dtype=np.int64)
+        speed = tick_grid(
             rows.sensor_no - 1, rows.ts_ms, rows.values,
-            end_ms=last_ms, ticks=ticks, sensors=size, interval_ms=interval_ms,
-        )  # fmt: skip
-        ends = first_ms + interval_ms * np.arange(ticks, dtype=np.int64)
-        return cls(first_ms, interval_ms, grid[:, :, SPEED], local_day(ends, timezone), free_speeds(known))
+            end_ms=ticks[-1], ticks=len(ends), sensors=max(known, default=0), interval_ms=interval_ms,
+        )[:, :, SPEED]  # fmt: skip
+        speed[~np.isin(ends, ticks)] = np.nan
+        return cls(ticks[0], interval_ms, speed, local_day(ends, timezone), free_speeds(known))
 
 
 def compare(issues: Issues, observed: Observed) -> Iterator[Score]:
@@ -158,16 +166,17 @@ def _scores(
 
 def _score(key: tuple[date, str, int, bool], median: NDArray[np.float32], actual: NDArray[np.float64]) -> Score:
     known = ~np.isnan(median)
-    error = (median - actual)[known]
+    error, truth = (median - actual)[known], actual[known]
     absolute = np.abs(error)
+    moving = truth >= MAPE_FLOOR_MPH
     return Score(
         *key,
         n=len(error),
         absolute=float(absolute.sum()),
         square=float((error**2).sum()),
         error=float(error.sum()),
-        relative_n=len(error),
-        relative=float((absolute / np.maximum(actual[known], MAPE_FLOOR_MPH)).sum()),
+        relative_n=int(moving.sum()),
+        relative=float((absolute[moving] / truth[moving]).sum()),
     )
 
 

@@ -5,41 +5,55 @@
 """
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Generator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Generator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from typing import Any, LiteralString, Self, cast
 
 import psycopg
+import structlog
 from sqlalchemy import URL, text
 from sqlalchemy import RowMapping as Row
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
-from roadcast.errors import Unavailable
+from roadcast.errors import Conflict, Unavailable
+
+log = structlog.get_logger()
 
 PING_TIMEOUT_S = 2.0
-WRITE_TIMEOUT_S = 600
-"""Longest run of one writing statement: a bulk load of history takes its time."""
+WRITE_TIMEOUT_S = 60.0
+"""Longest run of a transaction that writes, where nothing else is said."""
+BULK_TIMEOUT_S = 600.0
+"""As long may one take that loads or computes again a whole history."""
 BUSY = (psycopg.errors.DeadlockDetected, psycopg.errors.LockNotAvailable, psycopg.errors.QueryCanceled)
 """What a database says that answers, but not now."""
 GRACE_S = 5
 """How much longer than the server's own time-out a transaction may take before the server counts as frozen."""
 
+CONNECTION_ENDS = ("08", "57P", "28", "3D")
+"""Classes of SQLSTATE with which a server turns a client away, or goes."""
+REMEDIES = {
+    "53100": "Free disk space where PostgreSQL keeps its data.",
+    "53200": "Give PostgreSQL more memory, or raise max_locks_per_transaction.",
+    "53300": "Lower DB_POOL_SIZE and DB_MAX_OVERFLOW, or raise PostgreSQL's max_connections.",
+}
+"""What to do about a database that answers and refuses, by SQLSTATE."""
 REMEDY = "See that PostgreSQL runs and that DB_HOST, DB_PORT, DB_USER, DB_PASSWORD and DB_NAME are right."
 """What to do about a database that cannot be used."""
 
 
 @dataclass(frozen=True, slots=True)
 class Address:
-    """Where the database is and who we are there. The password never shows."""
+    """Where the database is, who we are there, and what to do when it is away. The password never shows."""
 
     host: str
     port: int
     user: str
     password: str
     database: str
+    remedy: str = REMEDY
 
     def url(self, driver: str = "postgresql+psycopg") -> URL:
         """As SQLAlchemy wants it."""
@@ -92,10 +106,11 @@ class Writer(Reader):
 class Database:
     """The pool."""
 
-    def __init__(self, reading: AsyncEngine, writing: AsyncEngine, *, query_timeout_s: float) -> None:
+    def __init__(self, reading: AsyncEngine, writing: AsyncEngine, address: Address, *, query_timeout_s: float) -> None:
         self._reading = reading
         self._writing = writing
         self._query_timeout_s = query_timeout_s
+        self._address = address
         self._pings: set[asyncio.Task[None]] = set()
 
     @classmethod
@@ -105,39 +120,53 @@ class Database:
         """A pool for reading and one for writing on `address`; nothing is opened before it is needed.
 
         What differs between them is said when a connection is made, which saves two round trips a transaction.
+        Every plan is made for its parameters: one for any would lock every partition there is.
         """
         pool = {"pool_size": pool_size, "max_overflow": max_overflow, "pool_timeout": timeout_s, "pool_pre_ping": True}
 
         def engine(options: str) -> AsyncEngine:
-            given = {"connect_timeout": max(2, round(timeout_s)), "options": f"-c timezone=UTC -c jit=off {options}"}
+            options = f"-c timezone=UTC -c jit=off -c plan_cache_mode=force_custom_plan {options}"
+            given = {"connect_timeout": max(2, round(timeout_s)), "options": options}
             return create_async_engine(address.url(), connect_args=given, **pool)
 
         reading = "-c default_transaction_read_only=on -c default_transaction_isolation=repeatable\\ read"
         return cls(
             engine(f"{reading} -c statement_timeout={round(query_timeout_s * 1000)}"),
-            engine(f"-c statement_timeout={WRITE_TIMEOUT_S * 1000}"),
+            engine(f"-c statement_timeout={round(WRITE_TIMEOUT_S * 1000)}"),
+            address,
             query_timeout_s=query_timeout_s,
         )
 
     @asynccontextmanager
-    async def read(self) -> AsyncGenerator[Reader]:
-        """A read-only transaction on one snapshot.
+    async def read(self, timeout_s: float | None = None) -> AsyncGenerator[Reader]:
+        """A read-only transaction on one snapshot, within DB_QUERY_TIMEOUT_S or what is said.
 
         Raises:
             Unavailable: the database is away or the pool is exhausted.
         """
-        async with _transaction(self._reading, self._query_timeout_s) as connection:
+        async with self._transaction(self._reading, timeout_s, self._query_timeout_s) as connection:
             yield Reader(connection)
 
     @asynccontextmanager
-    async def write(self) -> AsyncGenerator[Writer]:
-        """A transaction that commits at the end of the block.
+    async def write(self, timeout_s: float | None = None) -> AsyncGenerator[Writer]:
+        """A transaction that commits at the end of the block, within WRITE_TIMEOUT_S or what is said.
 
         Raises:
             Unavailable: the database is away or the pool is exhausted.
         """
-        async with _transaction(self._writing, WRITE_TIMEOUT_S) as connection:
+        async with self._transaction(self._writing, timeout_s, WRITE_TIMEOUT_S) as connection:
             yield Writer(connection)
+
+    async def run_alone(self, sql: str) -> None:
+        """Execute a statement that PostgreSQL takes outside of transactions only, within WRITE_TIMEOUT_S.
+
+        Raises:
+            Unavailable: the database is away or the pool is exhausted.
+        """
+        with _unavailable(self._address.remedy):
+            async with self._writing.connect() as connection:
+                await connection.execution_options(isolation_level="AUTOCOMMIT")
+                await connection.execute(text(sql))
 
     async def ping(self, timeout_s: float = PING_TIMEOUT_S) -> None:
         """Ask whether it answers, and return in time whatever becomes of the question.
@@ -151,27 +180,69 @@ class Database:
         done, _ = await asyncio.wait({asking}, timeout=timeout_s)
         if not done:
             asking.cancel()  # not waited for: a driver whose server is frozen takes ten seconds to give up
-            raise Unavailable(f"The database did not answer within {timeout_s:g} s.", remedy=REMEDY)
+            raise Unavailable(f"The database did not answer within {timeout_s:g} s.", remedy=self._address.remedy)
         asking.result()
 
     async def _ask(self) -> None:
         async with self.read() as reader:
             await reader.value("SELECT 1")
 
-    async def listen(self, channel: LiteralString) -> AsyncIterator[str]:
+    async def listen(self, channel: LiteralString) -> AsyncGenerator[str]:
         """The payloads notified on `channel`, from a connection of its own; first an empty one, once it listens.
 
         Raises:
             Unavailable: the connection cannot be had, or is lost.
         """
-        with _unavailable():
-            async with self._reading.connect() as connection:
-                driver = await Reader(connection).driver()
-                await driver.set_autocommit(True)
-                await driver.execute("LISTEN " + channel)
-                yield ""
-                async for notice in driver.notifies():
-                    yield notice.payload
+        async with self._session() as driver:
+            await driver.execute("LISTEN " + channel)
+            yield ""
+            async for notice in driver.notifies():
+                yield notice.payload
+
+    async def be_alone(self, held: Callable[[], None], patience_s: float) -> None:
+        """Be the only process that does this on this database, for as long as a connection of its own lives.
+
+        `held` hears when it is so.
+
+        Raises:
+            Conflict: another process has done it for `patience_s`.
+            Unavailable: the connection cannot be had, or is lost.
+        """
+        async with self._session() as driver:
+            await _acquire(driver, patience_s)
+            held()
+            async for _ in driver.notifies():  # there are none: it waits for the end
+                pass
+
+    @asynccontextmanager
+    async def _session(self) -> AsyncGenerator[psycopg.AsyncConnection[Any]]:
+        """A connection beside the pools, which commits by itself."""
+        where = self._address
+        with _unavailable(where.remedy):
+            driver = await psycopg.AsyncConnection.connect(
+                host=where.host, port=where.port, user=where.user, password=where.password, dbname=where.database,
+                connect_timeout=max(2, round(self._query_timeout_s)), autocommit=True,
+            )  # fmt: skip
+            try:
+                yield driver
+            finally:
+                await driver.close()
+
+    @asynccontextmanager
+    async def _transaction(
+        self, engine: AsyncEngine, timeout_s: float | None, usual_s: float
+    ) -> AsyncGenerator[AsyncConnection]:
+        """A transaction within the server's own time-out, or a little longer where the server is frozen."""
+        with _unavailable(self._address.remedy):
+            patience = asyncio.timeout((timeout_s or usual_s) + GRACE_S)
+            async with patience, engine.connect() as connection, connection.begin():
+                try:
+                    if timeout_s is not None:
+                        await connection.execute(text(f"SET LOCAL statement_timeout = {round(timeout_s * 1000)}"))
+                    yield connection
+                except asyncio.CancelledError:
+                    await connection.invalidate()  # it may be in the middle of a COPY, which cannot be rolled back
+                    raise
 
     async def close(self) -> None:
         """Close every connection."""
@@ -179,34 +250,38 @@ class Database:
         await self._writing.dispose()
 
 
-@asynccontextmanager
-async def _transaction(engine: AsyncEngine, timeout_s: float) -> AsyncGenerator[AsyncConnection]:
-    """A transaction within the server's own time-out, or a little longer where the server is frozen."""
-    with _unavailable():
-        patience = asyncio.timeout(timeout_s + GRACE_S)
-        async with patience, engine.connect() as connection, connection.begin():
-            try:
-                yield connection
-            except asyncio.CancelledError:
-                await connection.invalidate()  # it may be in the middle of a COPY, which cannot be rolled back
-                raise
+async def _acquire(driver: psycopg.AsyncConnection[Any], patience_s: float) -> None:
+    deadline_s = asyncio.get_running_loop().time() + patience_s
+    while True:
+        cursor = await driver.execute("SELECT pg_try_advisory_lock(hashtext('roadcast'), 1)")
+        row = await cursor.fetchone()
+        if row is not None and row[0]:
+            return
+        if asyncio.get_running_loop().time() > deadline_s:
+            raise Conflict("Another Roadcast runs on this database.", remedy="Stop it, or use another DB_NAME.")
+        await asyncio.sleep(0.1)
 
 
 @contextmanager
-def _unavailable() -> Generator[None]:
+def _unavailable(remedy: str) -> Generator[None]:
     """Turn the errors of a connection that cannot be had, or is lost, into ours."""
     try:
         yield
     except PoolTimeout as error:
         raise Unavailable("Every database connection is busy.", remedy="Raise DB_POOL_SIZE.") from error
     except TimeoutError as error:
-        raise Unavailable("The database does not answer.", remedy=REMEDY) from error
+        raise Unavailable("The database does not answer.", remedy=remedy) from error
     except (DBAPIError, psycopg.OperationalError) as error:
         cause = error.orig if isinstance(error, DBAPIError) else error
         if isinstance(cause, BUSY):
             raise Unavailable(
                 f"The database is busy: {str(cause).splitlines()[0]}.", remedy="It is tried again."
             ) from error
-        if isinstance(error, psycopg.OperationalError) or isinstance(error.orig, psycopg.OperationalError):
-            raise Unavailable("The database does not answer.", remedy=REMEDY) from error
-        raise
+        if not isinstance(cause, psycopg.OperationalError):
+            raise
+        state = cause.sqlstate
+        if state is None or state.startswith(CONNECTION_ENDS):
+            raise Unavailable("The database does not answer.", remedy=remedy) from error
+        log.error("database_refuses", sqlstate=state, reason=str(cause).splitlines()[0])
+        what_to_do = REMEDIES.get(state, "The log says why.")
+        raise Unavailable(f"The database refuses (SQLSTATE {state}).", remedy=what_to_do) from error

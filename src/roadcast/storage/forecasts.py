@@ -120,6 +120,22 @@ async def newest_time(reader: Reader) -> datetime | None:
     return at
 
 
+async def span(reader: Reader) -> tuple[datetime, datetime] | None:
+    """When the oldest and the newest issue that are kept were made; None where there is none."""
+    row = await reader.row("SELECT min(issued_at) AS first, max(issued_at) AS last FROM forecasts")
+    return None if row is None or row["first"] is None else (row["first"], row["last"])
+
+
+async def could_be_issued(reader: Reader, at: datetime) -> bool:
+    """Whether the window that ended then has readings or an issue."""
+    found = await reader.value(
+        """SELECT EXISTS (SELECT FROM ticks WHERE tick_end = :at)
+        OR EXISTS (SELECT FROM forecasts WHERE issued_at = :at)""",
+        at=at,
+    )
+    return bool(found)
+
+
 @dataclass(frozen=True, slots=True)
 class Issues:
     """Several issues as rows, one per issue and sensor [n], with arrays over the horizons [n, H]; NaN where unknown.

@@ -1,11 +1,12 @@
 """Incidents with their history, and alerts."""
 
-import json
 from collections.abc import Mapping
 from dataclasses import fields
 from datetime import datetime
 from typing import Any
 from uuid import UUID
+
+import orjson
 
 from roadcast.domain.incident import Alert, Incident, IncidentEvent, IncidentStatus, Severity
 from roadcast.storage.engine import Reader, Row, Writer
@@ -64,7 +65,7 @@ async def _record(writer: Writer, incident_id: str, at: datetime, action: str, c
         id=incident_id,
         at=at,
         action=action,
-        changes=json.dumps(changes, default=str),
+        changes=orjson.dumps(changes, option=orjson.OPT_UTC_Z).decode(),
     )
 
 

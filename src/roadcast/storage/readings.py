@@ -1,8 +1,9 @@
 """Readings: the one door in, and the ways to read them."""
 
-from collections.abc import Mapping
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from datetime import date, datetime, timedelta
+from datetime import UTC, date, datetime, time, timedelta
 from enum import IntEnum
 
 import numpy as np
@@ -18,6 +19,9 @@ _KEY = [("ts", "timestamptz"), ("sensor_no", "int4")]
 _VALUES = [(name, "float4") for name in VARIABLES]
 _SELECT_VALUES = ", ".join(f"coalesce({name}, 'NaN') AS {name}" for name in VARIABLES)
 _LIST = ", ".join(VARIABLES)
+
+STEP_DAYS = 32
+"""Local days that a search for the newest readings looks into at once."""
 
 
 class Outcome(IntEnum):
@@ -45,6 +49,16 @@ class Rows:
         return Rows(self.ts_ms[index], self.sensor_no[index], self.values[index], self.received_ms[index])
 
 
+def join(parts: Sequence[Rows]) -> Rows:
+    """The rows of all parts, in order."""
+    columns = [(part.ts_ms, part.sensor_no, part.values, part.received_ms) for part in (NOTHING, *parts)]
+    ts_ms, sensor_no, values, received_ms = zip(*columns, strict=True)
+    return Rows(np.concatenate(ts_ms), np.concatenate(sensor_no), np.concatenate(values), np.concatenate(received_ms))
+
+
+NOTHING = Rows(np.empty(0, np.int64), np.empty(0, np.int32), np.empty((0, 4), np.float32), np.empty(0, np.int64))
+
+
 @dataclass(frozen=True, slots=True)
 class Written:
     """What a write did: `outcome` [n] of each row given, the rows now `added`, and those taken away (`removed`)."""
@@ -62,11 +76,11 @@ def _same(a: NDArray[np.float32], b: NDArray[np.float32]) -> NDArray[np.bool_]:
 async def write(writer: Writer, rows: Rows, partitions: Partitions) -> Written:
     """Store rows in the order given: a new key is fresh, other values correct it, the same values are a duplicate.
 
-    What a correction replaces moves to the revisions. Days are locked in ascending order, so that writers of the
-    same days wait for each other and cannot deadlock.
+    What a correction replaces moves to the revisions. Writers of the same days wait for each other. The rows may
+    lie in `MOST_DAYS` UTC days.
     """
-    days = np.unique(rows.ts_ms // DAY_MS)
-    await _lock(writer, days)
+    days = np.unique(rows.ts_ms // DAY_MS).tolist()
+    await partitions.ensure(writer, [date(1970, 1, 1) + timedelta(days=day) for day in days])
     stored = await _stored(writer, rows)
     order = np.lexsort((np.arange(len(rows)), rows.sensor_no, rows.ts_ms))
     chain = rows.take(order)
@@ -81,17 +95,9 @@ async def write(writer: Writer, rows: Rows, partitions: Partitions) -> Written:
     added = chain.take(last)
     replaced = changed & known
     removed = stored.take(_positions(stored, added)[1])
-    await partitions.ensure(writer, {date(1970, 1, 1) + timedelta(days=int(day)) for day in days})
     await _store(writer, added, removed)
     await _revise(writer, before.take(replaced), chain.received_ms[replaced])
     return Written(outcome, added, removed)
-
-
-async def _lock(writer: Writer, days: NDArray[np.int64]) -> None:
-    await writer.run(
-        "SELECT pg_advisory_xact_lock(hashtext('readings'), day) FROM unnest(CAST(:days AS integer[])) AS day",
-        days=days.tolist(),
-    )
 
 
 async def _stored(writer: Writer, rows: Rows) -> Rows:
@@ -157,8 +163,9 @@ async def _store(writer: Writer, added: Rows, removed: Rows) -> None:
     if len(removed):
         await writer.run(
             """DELETE FROM readings r USING unnest(CAST(:ts AS timestamptz[]), CAST(:sensors AS integer[])) k(ts, no)
-            WHERE r.ts = k.ts AND r.sensor_no = k.no""",
+            WHERE r.ts = k.ts AND r.sensor_no = k.no AND r.ts = ANY(CAST(:times AS timestamptz[]))""",
             ts=[from_ms(at) for at in removed.ts_ms.tolist()],
+            times=[from_ms(at) for at in np.unique(removed.ts_ms).tolist()],  # name the partitions
             sensors=removed.sensor_no.tolist(),
         )
     if len(added):
@@ -191,35 +198,103 @@ async def _revise(writer: Writer, replaced: Rows, replaced_ms: NDArray[np.int64]
         )
 
 
-async def between(reader: Reader, after_ms: int, until_ms: int, sensor_no: int | None = None) -> Rows:
-    """All readings in (after, until], by time and sensor number."""
+async def between(reader: Reader, after_ms: int, until_ms: int, numbers: Sequence[int] | None = None) -> Rows:
+    """All readings in (after, until], or those of the sensors `numbers`, by time and sensor number."""
     where = "ts > %(after)s AND ts <= %(until)s"
-    where += "" if sensor_no is None else " AND sensor_no = %(sensor)s"
-    return await _copy(reader, where, after=from_ms(after_ms), until=from_ms(until_ms), sensor=sensor_no)
+    where += "" if numbers is None else " AND sensor_no = ANY(%(numbers)s)"
+    return await _copy(reader, where, after=from_ms(after_ms), until=from_ms(until_ms), numbers=numbers)
+
+
+@asynccontextmanager
+async def passing(reader: Reader) -> AsyncGenerator[None]:
+    """Gives back the locks that reading in the block takes: there are too few for thousands of days in a transaction.
+
+    What is written in the block is undone.
+    """
+    await reader.value("SELECT 1")  # begins the transaction, where nothing has
+    driver = await reader.driver()
+    async with driver.transaction(force_rollback=True):
+        yield
 
 
 async def span(reader: Reader) -> tuple[int, int] | None:
-    """The first and last time stored, or None where there is nothing."""
+    """The ends of the first and of the last window that holds readings, or None where there is nothing."""
     row = await reader.row("SELECT min(tick_end) AS first, max(tick_end) AS last FROM ticks")
     return None if row is None or row["first"] is None else (to_ms(row["first"]), to_ms(row["last"]))
 
 
-async def latest(reader: Reader, as_of: datetime | None = None) -> Rows:
-    """The newest reading of every sensor: as stored, or as known at `as_of`.
+async def newest_tick(reader: Reader, until: datetime) -> int | None:
+    """The end of the newest window up to a time that holds readings, or None where there is none."""
+    end: datetime | None = await reader.value("SELECT max(tick_end) FROM ticks WHERE tick_end <= :until", until=until)
+    return None if end is None else to_ms(end)
 
-    Local days, from the newest on, say in which partitions to look; each lies within those of UTC around it.
+
+async def newest_ms(reader: Reader) -> int | None:
+    """The time of the newest reading, or None where there is nothing."""
+    ends = await span(reader)
+    if ends is None:
+        return None
+    window = {"after": from_ms(ends[1] - DAY_MS), "until": from_ms(ends[1])}
+    select = "SELECT ts FROM readings WHERE ts > %(after)s AND ts <= %(until)s ORDER BY ts DESC LIMIT 1"
+    found = await copy_out(reader, select, _KEY[:1], window)
+    return int(found["ts"][0]) if len(found) else None
+
+
+async def latest(reader: Reader, as_of: datetime | None = None) -> Rows:
+    """The newest reading of every sensor, by sensor number: as stored, or as known at `as_of`.
+
+    Local days, from the newest on, say in which partitions to look. Each step looks into `STEP_DAYS` of them and then
+    gives its locks back, since PostgreSQL locks every partition that a plan may touch.
+    """
+    steps: list[Rows] = []
+    found: list[int] = []
+    until = date.max if as_of is None else as_of.astimezone(UTC).date() + timedelta(days=1)
+    while (day := await _newest_day(reader, until, found)) is not None:
+        until = day - timedelta(days=STEP_DAYS)
+        async with passing(reader):
+            steps.append(await _latest_in(reader, until, day, found, as_of))
+        found += steps[-1].sensor_no.tolist()
+    together = join(steps)
+    return together.take(np.argsort(together.sensor_no))
+
+
+async def _newest_day(reader: Reader, until: date, found: Sequence[int]) -> date | None:
+    """The newest local day up to `until` of which a sensor that is not among `found` has readings."""
+    day: date | None = await reader.value(
+        """SELECT max(newest.day) FROM sensors s, LATERAL (
+          SELECT d.day FROM sensor_days d WHERE d.sensor_no = s.sensor_no AND d.day <= :until
+          ORDER BY d.day DESC LIMIT 1) newest
+        WHERE NOT EXISTS (SELECT FROM unnest(CAST(:found AS integer[])) AS f(no) WHERE f.no = s.sensor_no)""",
+        until=until,
+        found=found,
+    )
+    return day
+
+
+async def _latest_in(reader: Reader, after: date, until: date, found: Sequence[int], as_of: datetime | None) -> Rows:
+    """The newest readings in the local days (after, until] of the sensors that are not among `found`.
+
+    A local day lies within a day of UTC around it. The outer bounds, which are constant, keep all other partitions
+    out of the plan.
     """
     known = "" if as_of is None else "AND r.ts <= %(as_of)s"
-    begun = "" if as_of is None else "AND d.day <= (%(as_of)s AT TIME ZONE 'UTC')::date + 1"
     select = f"""SELECT l.ts, s.sensor_no, {_SELECT_VALUES}, l.received_at
       FROM sensors s, LATERAL (
         SELECT newest.* FROM sensor_days d, LATERAL (
           SELECT * FROM {"readings" if as_of is None else _AS_OF} r
-          WHERE r.sensor_no = d.sensor_no AND r.ts > d.day - 2 AND r.ts < d.day + 3 {known}
+          WHERE r.sensor_no = d.sensor_no AND r.ts > d.day - 1 AND r.ts < d.day + 2 {known}
+            AND r.ts > %(first)s AND r.ts < %(last)s
           ORDER BY r.ts DESC LIMIT 1) newest
-        WHERE d.sensor_no = s.sensor_no {begun} ORDER BY d.day DESC LIMIT 1) l
-      ORDER BY s.sensor_no"""
-    return await _fetch(reader, select, {"as_of": as_of})
+        WHERE d.sensor_no = s.sensor_no AND d.day > %(after)s AND d.day <= %(until)s ORDER BY d.day DESC LIMIT 1) l
+      WHERE NOT EXISTS (SELECT FROM unnest(%(found)s::integer[]) AS f(no) WHERE f.no = s.sensor_no)"""
+    bounds = {"first": _midnight(after), "last": _midnight(until + timedelta(days=2))}
+    return await _fetch(
+        reader, select, {"after": after, "until": until, "found": list(found), "as_of": as_of, **bounds}
+    )
+
+
+def _midnight(day: date) -> datetime:
+    return datetime.combine(day, time(), UTC)
 
 
 _AS_OF = f"""(
@@ -266,6 +341,11 @@ async def one(reader: Reader, sensor_no: int, ts: datetime) -> Rows:
 
 
 async def forget_rest(writer: Writer, day: date) -> None:
-    """Delete what belongs to the readings of UTC days before `day`, whose partitions are dropped."""
-    for table, column in (("reading_revisions", "ts"), ("ticks", "tick_end"), ("sensor_days", "day")):
-        await writer.run(f"DELETE FROM {table} WHERE {column} < CAST(:day AS date)", day=day)
+    """Delete what belongs to the readings of UTC days before `day`, whose partitions are dropped.
+
+    The local day before may hold hours of `day`, and is left.
+    """
+    firsts = {"reading_revisions.ts": day, "ticks.tick_end": day, "sensor_days.day": day - timedelta(days=1)}
+    for column, first in firsts.items():
+        table = column.partition(".")[0]
+        await writer.run(f"DELETE FROM {table} WHERE {column} < CAST(:first AS date)", first=first)

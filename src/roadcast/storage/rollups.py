@@ -1,12 +1,12 @@
 """Rollups: sums per tick over the network, and per sensor and local day, kept in the readings' own transaction."""
 
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import date, datetime
 
 import numpy as np
 from numpy.typing import NDArray
 
-from roadcast.domain.times import from_ms
+from roadcast.domain.times import DAY_MS, from_ms
 from roadcast.storage.engine import Reader, Row, Writer
 from roadcast.windows import SUMS, Totals
 
@@ -42,17 +42,26 @@ async def add_ticks(
     )
 
 
-async def recompute_extremes(writer: Writer, tick_ms: Sequence[int], interval_ms: int) -> None:
-    """Read the extremes of ticks again from the readings: a correction may have taken one away."""
-    await writer.run(
-        """UPDATE ticks t SET speed_min = r.low, speed_max = r.high
-        FROM unnest(CAST(:ticks AS timestamptz[])) AS k(tick_end), LATERAL (
-          SELECT min(speed) AS low, max(speed) AS high FROM readings
-          WHERE ts > k.tick_end - make_interval(secs => :seconds) AND ts <= k.tick_end) r
-        WHERE t.tick_end = k.tick_end""",
-        ticks=[from_ms(at) for at in tick_ms],
-        seconds=interval_ms / 1000,
-    )
+async def recompute_extremes(writer: Writer, tick_ms: NDArray[np.int64], interval_ms: int) -> None:
+    """Read the extremes of ticks [n] again from the readings: a correction may have taken one away.
+
+    A day at a time, and between constant bounds, which keep all other partitions out of the plan.
+    """
+    days = (tick_ms - 1) // DAY_MS
+    for day in np.unique(days):
+        ticks = tick_ms[days == day]
+        await writer.run(
+            """UPDATE ticks t SET speed_min = r.low, speed_max = r.high
+            FROM unnest(CAST(:ticks AS timestamptz[])) AS k(tick_end), LATERAL (
+              SELECT min(speed) AS low, max(speed) AS high FROM readings
+              WHERE ts > k.tick_end - make_interval(secs => :seconds) AND ts <= k.tick_end
+                AND ts > :after AND ts <= :until) r
+            WHERE t.tick_end = k.tick_end""",
+            ticks=[from_ms(at) for at in ticks.tolist()],
+            seconds=interval_ms / 1000,
+            after=from_ms(int(ticks.min()) - interval_ms),
+            until=from_ms(int(ticks.max())),
+        )
 
 
 async def add_sensor_days(
@@ -78,9 +87,12 @@ async def days(reader: Reader) -> list[datetime]:
     return [row["start"] for row in rows]
 
 
-async def clear(writer: Writer) -> None:
-    """Empty both rollups, to build them again."""
-    await writer.run("TRUNCATE ticks, sensor_days")
+async def forget(writer: Writer, day: date) -> None:
+    """Take out the ticks of a UTC day and what there is of the same local day, to compute them again."""
+    await writer.run(
+        "DELETE FROM ticks WHERE tick_end > CAST(:day AS date) AND tick_end <= CAST(:day AS date) + 1", day=day
+    )
+    await writer.run("DELETE FROM sensor_days WHERE day = :day", day=day)
 
 
 async def over(reader: Reader, since: datetime, until: datetime) -> tuple[Totals, float | None, float | None]:

@@ -1,8 +1,8 @@
-"""Scores: the sums of errors by local day, forecaster, horizon and congestion state."""
+"""Scores: the sums of errors by local day, forecaster, horizon and congestion state, and which windows are in them."""
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, fields
-from datetime import date
+from datetime import date, datetime
 
 from roadcast.storage.engine import Reader, Writer
 
@@ -16,8 +16,9 @@ TENTHS = 10
 class Score:
     """Sums over the forecasts of one day, forecaster, horizon and congestion state (`jam`: r < 0.5).
 
-    The forecaster `served` is what was published; only it has intervals and confidence. The last three are
-    sums per tenth of `confidence`: how many, their confidence, and how many errors were within tolerance.
+    `relative` sums errors as shares of the speed, over the `relative_n` of `n` whose speed is not nearly zero. The
+    forecaster `served` is what was published; only it has intervals and confidence. The last three are sums per
+    tenth of `confidence`: how many, their confidence, and how many errors were within tolerance.
     """
 
     day: date
@@ -65,3 +66,29 @@ async def since(reader: Reader, first: date) -> list[Score]:
         f"SELECT {', '.join(_NAMES)} FROM scores WHERE day >= :first ORDER BY 1, 2, 3, 4", first=first
     )
     return [Score(**row) for row in rows]
+
+
+async def due(reader: Reader, after: datetime, until: datetime) -> list[datetime]:
+    """The windows that hold readings and end in (after, until], of those that were not scored, ascending."""
+    rows = await reader.rows(
+        """SELECT tick_end FROM ticks t WHERE tick_end > :after AND tick_end <= :until
+        AND NOT EXISTS (SELECT FROM scored_ticks s WHERE s.tick_end = t.tick_end) ORDER BY 1""",
+        after=after,
+        until=until,
+    )
+    return [row["tick_end"] for row in rows]
+
+
+async def claim(writer: Writer, ticks: Sequence[datetime]) -> list[datetime]:
+    """Say that these windows are scored in this transaction; those of them that were not before, ascending."""
+    rows = await writer.rows(
+        """INSERT INTO scored_ticks SELECT unnest(CAST(:ticks AS timestamptz[]))
+        ON CONFLICT DO NOTHING RETURNING tick_end""",
+        ticks=list(ticks),
+    )
+    return sorted(row["tick_end"] for row in rows)
+
+
+async def forget_rest(writer: Writer) -> None:
+    """Forget which windows were scored of those whose readings are dropped."""
+    await writer.run("DELETE FROM scored_ticks WHERE tick_end < (SELECT min(tick_end) FROM ticks)")

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import fields
+from datetime import datetime
 
 from roadcast.domain.sensor import Link, Sensor
 from roadcast.storage.engine import Reader, Row, Writer
@@ -91,3 +92,14 @@ async def links(reader: Reader) -> list[Link]:
         ORDER BY from_no, to_no"""
     )
     return [Link(row["from_sensor"], row["to_sensor"], row["distance_mi"], row["weight"]) for row in rows]
+
+
+async def reporting(reader: Reader, since: datetime, usual_since: datetime) -> tuple[int, int]:
+    """How many sensors have reported since a time, and how many on the local days since another one."""
+    row = await reader.row(
+        """SELECT (SELECT count(DISTINCT sensor_no) FROM readings WHERE ts > :since) AS heard,
+          (SELECT count(DISTINCT sensor_no) FROM sensor_days WHERE day >= :usual) AS usual""",
+        since=since,
+        usual=usual_since.date(),
+    )
+    return (0, 0) if row is None else (row["heard"], row["usual"])

@@ -62,6 +62,8 @@ class IssueComplete(msgspec.Struct, tag="issue", tag_field="kind"):
     horizons: int
     model: str
     version: str
+    on_demand: bool = False
+    """Asked for, so that its window may not have closed."""
     v: int = VERSION
 
 

@@ -9,7 +9,6 @@ from fastapi.responses import Response
 from roadcast.api.answers import answer
 from roadcast.api.context import ApiContext
 from roadcast.api.deps import Context, Days, Hours, OneSensor, analyst
-from roadcast.api.examples import CONGESTION, example
 from roadcast.api.problems import NOT_FOUND, RESPONSES
 from roadcast.live.analytics import Analyst, CongestionDocument, PatternDocument, Subject, TrendDocument
 
@@ -26,23 +25,31 @@ async def _analyst(context: ApiContext, subject: Subject | None) -> AsyncGenerat
     "/congestion",
     operation_id="get_congestion",
     response_model=CongestionDocument,
-    responses=example(dict(CONGESTION)),
 )
 async def congestion(context: Context, hours: Hours, sensor: OneSensor) -> Response:
-    """Congestion hour by hour over the last hours."""
+    """Congestion hour by hour over the last hours.
+
+    As it is known now, corrections included: there is no `as_of`.
+    """
     async with _analyst(context, sensor) as look:
         return answer(await look.congestion(hours))
 
 
 @router.get("/patterns", operation_id="get_patterns", response_model=PatternDocument)
 async def patterns(context: Context, sensor: OneSensor, days: Days = 7) -> Response:
-    """The usual day, by local hour, and the usual week, by weekday."""
+    """The usual day, by local hour, and the usual week, by weekday.
+
+    As it is known now, corrections included: there is no `as_of`.
+    """
     async with _analyst(context, sensor) as look:
         return answer(await look.patterns(days))
 
 
 @router.get("/trends", operation_id="get_trends", response_model=TrendDocument)
 async def trends(context: Context, sensor: OneSensor, days: Days = 30) -> Response:
-    """Day by day over the last days, with the slope of the average speed."""
+    """Day by day over the last days, with the slope of the average speed.
+
+    As it is known now, corrections included: there is no `as_of`.
+    """
     async with _analyst(context, sensor) as look:
         return answer(await look.trends(days))

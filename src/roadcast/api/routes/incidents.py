@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from datetime import datetime, timedelta
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, Self, TypeVar
 from uuid import UUID, uuid4
 
 from fastapi import APIRouter, Query, Request
@@ -14,14 +14,17 @@ from typing_extensions import TypedDict
 from roadcast.api.answers import answer, next_page
 from roadcast.api.context import ApiContext
 from roadcast.api.deps import DEFAULT_LIMIT, Context, Limit, OneSensor, bad_cursor, find_sensor
-from roadcast.api.fields import Code, Text, Time
+from roadcast.api.fields import Code, Text, Time, invalid
 from roadcast.api.problems import CONFLICT, JSON_BODY, NOT_FOUND, RESPONSES
 from roadcast.domain.incident import Incident, IncidentStatus, Severity
+from roadcast.domain.times import rfc3339
 from roadcast.errors import NotFound
 from roadcast.live.documents import IncidentDocument, incident_document
 from roadcast.storage import incidents
 
 router = APIRouter(prefix="/api/incidents", tags=["incidents"], responses=RESPONSES)
+FURTHEST = timedelta(days=366)
+"""How far ahead works can be planned."""
 OF_ONE = {**NOT_FOUND, **CONFLICT}
 MADE = {**NOT_FOUND, **JSON_BODY}
 
@@ -39,10 +42,25 @@ ABSENT: Any = Field(None, json_schema_extra=_without_default)
 """The default of what may be left out and cannot be null; `exclude_unset` leaves it out again."""
 
 
-class IncidentIn(BaseModel):
-    """A new incident. At a sensor, road, direction and place are the sensor's unless they are given."""
+class Placed(BaseModel):
+    """What has a place, as a whole or not at all."""
 
     model_config = ConfigDict(extra="forbid")
+
+    latitude: Latitude | None = None
+    longitude: Longitude | None = None
+
+    @model_validator(mode="after")
+    def _whole(self) -> Self:
+        place = {"latitude": self.latitude, "longitude": self.longitude}
+        if len(self.model_fields_set & set(place)) == 1 or (self.latitude is None) != (self.longitude is None):
+            missing = next(name for name, value in place.items() if value is None)
+            raise invalid(missing, None, "expected latitude and longitude together")
+        return self
+
+
+class IncidentIn(Placed):
+    """A new incident. At a sensor, road, direction and place are the sensor's unless they are given."""
 
     type: Code = Field(examples=["accident"])
     severity: Severity = Severity.MEDIUM
@@ -50,26 +68,22 @@ class IncidentIn(BaseModel):
     sensor_id: Code | None = Field(None, examples=["SENSOR_001"])
     road: Code | None = None
     direction: Code | None = None
-    latitude: Latitude | None = None
-    longitude: Longitude | None = None
     lanes: Lanes | None = Field(None, description="Lanes that it closes.")
-    started_at: Time | None = Field(None, description="By default now, on the feed's clock.")
+    started_at: Time | None = Field(
+        None, description="By default now, on the feed's clock; planned works begin at most a year ahead of it."
+    )
 
 
-class IncidentChange(BaseModel):
+class IncidentChange(Placed):
     """What is to be changed; what is absent stays as it is."""
-
-    model_config = ConfigDict(extra="forbid")
 
     type: Code = ABSENT
     severity: Severity = ABSENT
     description: Text = ABSENT
     lanes: Lanes | None = None
-    latitude: Latitude | None = None
-    longitude: Longitude | None = None
 
     @model_validator(mode="after")
-    def _something(self) -> "IncidentChange":
+    def _something(self) -> Self:
         if not self.model_fields_set:
             raise ValueError(f"expected at least one of {', '.join(IncidentChange.model_fields)}")
         return self
@@ -131,11 +145,19 @@ def _incident(context: ApiContext, wanted: IncidentIn) -> Incident:
         latitude=_first(wanted.latitude, place and place.latitude),
         longitude=_first(wanted.longitude, place and place.longitude),
         lanes=wanted.lanes,
-        started_at=wanted.started_at or context.clock.now(),
+        started_at=_started_at(context, wanted),
         ended_at=None,
         status=IncidentStatus.OPEN,
         source="api",
     )
+
+
+def _started_at(context: ApiContext, wanted: IncidentIn) -> datetime:
+    now = context.clock.now()
+    if wanted.started_at is not None and wanted.started_at > now + FURTHEST:
+        reason = f"expected a time at most {FURTHEST.days} days ahead of the feed's clock, which is at {rfc3339(now)}"
+        raise invalid("started_at", rfc3339(wanted.started_at), reason)
+    return wanted.started_at or now
 
 
 def _first(given: Value | None, otherwise: Value | None) -> Value | None:

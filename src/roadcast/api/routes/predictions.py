@@ -16,21 +16,20 @@ from roadcast.api.context import ApiContext
 from roadcast.api.deps import (
     DEFAULT_LIMIT,
     After,
-    AsOf,
     Context,
     Cursor,
     Days,
+    KnownAt,
     Limit,
     OneSensor,
     Present,
     find_sensor,
 )
-from roadcast.api.examples import FORECAST, GENERATED, PREDICTION, example
-from roadcast.api.fields import Code
+from roadcast.api.fields import Code, invalid
 from roadcast.api.problems import JSON_BODY, NOT_FOUND, RESPONSES
 from roadcast.domain.ids import Packed, pack, unpack
 from roadcast.domain.times import from_ms
-from roadcast.errors import FieldError, InvalidInput, NotFound
+from roadcast.errors import InvalidInput, NotFound
 from roadcast.live.documents import ForecastDocument, Presenter
 from roadcast.storage import forecasts, scores
 from roadcast.storage.forecasts import IssuedRows
@@ -62,7 +61,11 @@ class GeneratedDocument(TypedDict):
 
 
 class PredictionDocument(TypedDict):
-    """One forecast: `pending` while it is made, `unavailable` where its sensor has too little to forecast from."""
+    """One forecast: `pending` while it is made.
+
+    `unavailable` where none was made, or it is not kept: its sensor had too little to forecast from, or another feed
+    took over before its turn came.
+    """
 
     prediction_id: UUID
     status: State
@@ -73,7 +76,7 @@ class PredictionDocument(TypedDict):
     "/latest",
     operation_id="get_latest_predictions",
     response_model=list[ForecastDocument],
-    responses={**example([dict(FORECAST)]), **NOT_FOUND},
+    responses=NOT_FOUND,
 )
 async def latest(
     request: Request,
@@ -81,12 +84,12 @@ async def latest(
     present: Present,
     sensor: OneSensor,
     after: After,
+    as_of: KnownAt,
     min_confidence: Annotated[float | None, Query(ge=0, le=1, description="Only forecasts at least as sure.")] = None,
     horizon_minutes: Annotated[int | None, Query(ge=1, le=MOST_MINUTES, description="Only this horizon.")] = None,
-    as_of: AsOf = None,
     limit: Limit = DEFAULT_LIMIT,
 ) -> Response:
-    """The newest issue, by sensor and horizon."""
+    """The newest issue, by sensor and horizon. `Link` keeps to that issue, by `as_of`."""
     if horizon_minutes is not None and not _is_horizon(context, horizon_minutes):
         raise _bad_horizon(context, horizon_minutes)
     issue = await _newest(context, as_of)
@@ -104,19 +107,23 @@ async def latest(
     if len(chosen) > limit:
         row, step = chosen[limit - 1]
         following = Cursor(int(issue.sensor_no[row]), int(present.horizons(issue)[step]))
-    return answer(found, headers=next_page(request, following))
+    return answer(found, headers=next_page(request, following, as_of=from_ms(issue.issued_ms)))
 
 
 async def _newest(context: ApiContext, as_of: datetime | None) -> IssuedRows | None:
-    if as_of is None:
-        return context.state.issue
+    issue = context.state.issue
+    if as_of is None or (issue is not None and as_of == from_ms(issue.issued_ms)):
+        return issue
     async with context.database.read() as reader:
         return await forecasts.newest(reader, as_of)
 
 
 @router.get("/accuracy", operation_id="get_prediction_accuracy", response_model=AccuracyDocument)
 async def accuracy(context: Context, days: Days = 7) -> Response:
-    """Errors of the last days per forecaster and horizon, beside naive forecasts; intervals and confidence checked."""
+    """Errors of the last days per forecaster and horizon, beside naive forecasts; intervals and confidence checked.
+
+    There is no `as_of`: what has come true since then counts too.
+    """
     first = (context.clock.now() - timedelta(days=days)).astimezone(ZoneInfo(context.timezone)).date()
     async with context.database.read() as reader:
         found = await scores.since(reader, first)
@@ -128,10 +135,14 @@ async def accuracy(context: Context, days: Days = 7) -> Response:
     status_code=202,
     operation_id="generate_prediction",
     response_model=GeneratedDocument,
-    responses={**example(dict(GENERATED), 202), **NOT_FOUND, **JSON_BODY},
+    responses={**NOT_FOUND, **JSON_BODY},
 )
 async def generate(context: Context, wanted: GenerateIn) -> Response:
-    """Ask for a forecast from the newest readings."""
+    """Ask for a forecast from the newest readings. It is made in turn; `Location` tells how far it has come.
+
+    `estimated_completion` is by the feed's clock, from what the last one took. Who asks twice for the same window
+    gets the same id.
+    """
     if not _is_horizon(context, wanted.horizon_minutes):
         raise _bad_horizon(context, wanted.horizon_minutes)
     sensor = find_sensor(context, wanted.sensor_id)
@@ -152,15 +163,10 @@ def _is_horizon(context: ApiContext, minutes: int) -> bool:
 def _bad_horizon(context: ApiContext, minutes: int) -> InvalidInput:
     interval = f"{context.interval_s / 60:g}"
     reason = f"expected a multiple of {interval} minutes, at most {context.horizon_minutes}"
-    return InvalidInput(f"horizon_minutes: {reason}", (FieldError("horizon_minutes", minutes, reason),))
+    return invalid("horizon_minutes", minutes, reason)
 
 
-@router.get(
-    "/{prediction_id}",
-    operation_id="get_prediction",
-    response_model=PredictionDocument,
-    responses={**example(dict(PREDICTION)), **NOT_FOUND},
-)
+@router.get("/{prediction_id}", operation_id="get_prediction", response_model=PredictionDocument, responses=NOT_FOUND)
 async def prediction(context: Context, present: Present, prediction_id: UUID) -> Response:
     """One forecast of any issue that is kept."""
     wanted = _unpacked(context, prediction_id)
@@ -168,7 +174,13 @@ async def prediction(context: Context, present: Present, prediction_id: UUID) ->
         return answer(_prediction(prediction_id, "pending"))
     issue = await _issue(context, wanted)
     found = _documents(context, present, issue, wanted) if issue else []
-    return answer(_prediction(prediction_id, "completed" if found else "unavailable", *found))
+    if found:
+        return answer(_prediction(prediction_id, "completed", *found))
+    if context.predictor.expected(wanted.at_ms):
+        return answer(_prediction(prediction_id, "pending"))
+    if issue is None:
+        await _expect_turn(context, wanted)
+    return answer(_prediction(prediction_id, "unavailable"))
 
 
 def _prediction(prediction_id: UUID, state: State, found: ForecastDocument | None = None) -> PredictionDocument:
@@ -199,17 +211,16 @@ def _no_prediction(prediction_id: UUID) -> NotFound:
 
 
 async def _issue(context: ApiContext, wanted: Packed) -> IssuedRows | None:
-    """The issue that holds it; None where the issue is without that sensor.
-
-    Raises:
-        NotFound: there was no such issue, or it is not kept any more.
-    """
+    """The issue that holds it; None where there is none with that sensor."""
     issue = context.state.issue
     if issue is not None and issue.issued_ms == wanted.at_ms:
         return issue
-    at = from_ms(wanted.at_ms)
     async with context.database.read() as reader:
-        issue = await forecasts.issued(reader, at, wanted.sensor_no)
-        if issue is None and not await forecasts.issue_times(reader, at - timedelta(milliseconds=1), at):
+        return await forecasts.issued(reader, from_ms(wanted.at_ms), wanted.sensor_no)
+
+
+async def _expect_turn(context: ApiContext, wanted: Packed) -> None:
+    """Raises NotFound where there was nothing to forecast from at that time."""
+    async with context.database.read() as reader:
+        if not await forecasts.could_be_issued(reader, from_ms(wanted.at_ms)):
             raise _no_prediction(pack(wanted.sensor_no, wanted.at_ms, wanted.horizon_minutes))
-    return issue

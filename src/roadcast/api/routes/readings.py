@@ -1,26 +1,36 @@
 """`POST /api/traffic/readings`: one reading or a batch, with an account of what became of each."""
 
 import asyncio
+import re
 from typing import Annotated, Any
 
-from fastapi import APIRouter, HTTPException, Query, Request
+from fastapi import APIRouter, Query, Request
 from fastapi.responses import Response
 from pydantic import BaseModel, Field
 from typing_extensions import TypedDict
 
 from roadcast.api.answers import answer
 from roadcast.api.deps import Context
-from roadcast.api.examples import ACCOUNT, example
-from roadcast.api.fields import LONGEST_CODE, Code, Time
+from roadcast.api.fields import Code, Time, invalid
 from roadcast.api.intake import Intake, read_body
-from roadcast.api.problems import BODY, CONFLICT, RESPONSES, ProblemError, shown
+from roadcast.api.problems import (
+    CONFLICT,
+    JSON_BODY,
+    LONGEST_VALUE,
+    RESPONSES,
+    ProblemError,
+    not_declared,
+    not_json,
+    shown,
+)
 from roadcast.domain.reading import Account, Source
+from roadcast.domain.sensor import LONGEST_CODE
 from roadcast.domain.times import to_ms
-from roadcast.errors import FieldError, InvalidInput
-from roadcast.live.documents import unit_factors
+from roadcast.errors import InvalidInput
 
 router = APIRouter(prefix="/api/traffic", tags=["traffic"], responses=RESPONSES)
 
+_JSON = re.compile(r"\s*application/(?:[^\s;]+\+)?json\s*(?:;.*)?", re.IGNORECASE)
 LARGE_BODY = 200_000
 """Bytes from which on a body is read in a thread, so that the others' requests go on."""
 
@@ -71,7 +81,7 @@ _BODY: dict[str, Any] = {
     operation_id="post_readings",
     response_model=AccountDocument,
     openapi_extra=_BODY,
-    responses={**example(dict(ACCOUNT)), **CONFLICT, **BODY},
+    responses={**CONFLICT, **JSON_BODY},
 )
 async def post_readings(
     request: Request,
@@ -81,6 +91,8 @@ async def post_readings(
     through: Annotated[Time | None, Query(description="The source has sent all that it has up to then.")] = None,
 ) -> Response:
     """Store readings; answered once they are durable, and seen by the next request."""
+    if not _declared(request):
+        raise not_declared(request)
     intake = await _intake(await request.body(), context)
     through_ms = None if through is None else to_ms(through)
     stored = Account()
@@ -92,20 +104,29 @@ async def post_readings(
     return answer(_document(account))
 
 
+def _declared(request: Request) -> bool:
+    """Whether the body says that it is JSON; a browser must, or any page could send readings without being asked.
+
+    What an `Origin` comes with was sent by a page, and only what a page declares as JSON needs the leave of CORS.
+    """
+    declared = request.headers.get("content-type")
+    if declared is None:
+        return "origin" not in request.headers
+    return bool(_JSON.fullmatch(declared))
+
+
 async def _intake(body: bytes, context: Context) -> Intake:
-    factors = unit_factors(context.units)
     try:
         if len(body) > LARGE_BODY:
-            return await asyncio.to_thread(read_body, body, factors)
-        return read_body(body, factors)
+            return await asyncio.to_thread(read_body, body, context.units)
+        return read_body(body, context.units)
     except ValueError as error:
-        raise HTTPException(400, f"The body is not JSON: {error}.") from error
+        raise not_json(body[:LONGEST_VALUE].decode(errors="replace"), str(error)) from error
 
 
 def _single_rejected(account: Account) -> InvalidInput:
     rejection = account.rejections[0]
-    error = FieldError(rejection.field or "body", rejection.value, rejection.reason)
-    return InvalidInput(f"{error.field}: {error.reason}", (error,))
+    return invalid(rejection.field, rejection.value, rejection.reason)
 
 
 def _document(account: Account) -> AccountDocument:

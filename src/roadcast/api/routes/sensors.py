@@ -1,6 +1,6 @@
 """Detector stations."""
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from fastapi import APIRouter, Query, Request
 from fastapi.responses import Response
@@ -12,6 +12,8 @@ from roadcast.live.documents import SensorDocument
 
 router = APIRouter(prefix="/api/sensors", tags=["sensors"], responses=INVALID)
 
+SensorStatus = Literal["active", "inactive"]
+
 
 @router.get("", operation_id="list_sensors", response_model=list[SensorDocument])
 async def listed(
@@ -20,7 +22,7 @@ async def listed(
     present: Present,
     after: After,
     road: Annotated[str | None, Query(description="Only this road.")] = None,
-    status: Annotated[str | None, Query(description="Only this status.", examples=["active"])] = None,
+    status: Annotated[SensorStatus | None, Query(description="Only this status.", examples=["active"])] = None,
     limit: Limit = DEFAULT_LIMIT,
 ) -> Response:
     """Every sensor."""

@@ -22,7 +22,7 @@ router = APIRouter(tags=["system"])
 
 
 class DataDocument(TypedDict):
-    """How fresh the readings are, on the feed's clock."""
+    """How fresh the readings are, on the feed's clock: sensors are known, and reporting, stale or never heard of."""
 
     sensors: int
     reporting: int
@@ -129,9 +129,9 @@ def _data(context: ApiContext) -> DataDocument:
     age_s = (to_ms(context.clock.now()) - rows.ts_ms) / 1000
     return {
         "sensors": len(context.state.sensors),
-        "reporting": len(rows),
+        "reporting": int((age_s <= context.stale_after_s).sum()),
         "stale": int((age_s > context.stale_after_s).sum()),
-        "newest_age_s": float(age_s.min()) if len(rows) else None,
+        "newest_age_s": max(float(age_s.min()), 0.0) if len(rows) else None,
     }
 
 

@@ -15,10 +15,10 @@ from roadcast.api.deps import (
     DEFAULT_LIMIT,
     MOST_HISTORICAL,
     After,
-    AsOf,
     Context,
     Cursor,
     Hours,
+    KnownAt,
     Limit,
     NamedSensor,
     OneSensor,
@@ -27,7 +27,6 @@ from roadcast.api.deps import (
     until_for,
     window_end,
 )
-from roadcast.api.examples import READING, STATISTICS, example
 from roadcast.api.problems import NOT_FOUND, RESPONSES
 from roadcast.domain.reading import SPEED
 from roadcast.domain.times import from_ms, to_ms
@@ -56,7 +55,10 @@ EVERY_ROW = 1 << 31
 
 
 class StatisticsDocument(TypedDict):
-    """Speeds in `unit`, averaged with weights by volume where every speed has one; null where nothing was measured."""
+    """Speeds in `unit`; null where nothing was measured.
+
+    `weighting` of the average speed is `volume` where every speed has a volume above zero, else `none`.
+    """
 
     avg_speed: float | None
     min_speed: float | None
@@ -80,7 +82,6 @@ class SensorTrafficDocument(ReadingDocument):
     "/current",
     operation_id="get_current_traffic",
     response_model=list[ReadingDocument],
-    responses=example([dict(READING)]),
 )
 async def current(
     request: Request,
@@ -88,7 +89,7 @@ async def current(
     present: Present,
     sensor: OneSensor,
     after: After,
-    as_of: AsOf = None,
+    as_of: KnownAt,
     limit: Limit = DEFAULT_LIMIT,
 ) -> Response:
     """The newest reading of every active sensor, by sensor."""
@@ -119,7 +120,6 @@ def _wanted(context: ApiContext, rows: Rows, sensor: Subject | None, after: Curs
     "/historical",
     operation_id="get_historical_traffic",
     response_model=list[ReadingDocument],
-    responses=example([dict(READING)]),
 )
 async def historical(
     request: Request,
@@ -128,7 +128,7 @@ async def historical(
     hours: Hours,
     sensor: OneSensor,
     after: After,
-    as_of: AsOf = None,
+    as_of: KnownAt,
     limit: Annotated[int, Query(ge=1, le=MOST_HISTORICAL)] = DEFAULT_LIMIT,
 ) -> Response:
     """Readings of the last hours, newest first."""
@@ -145,16 +145,16 @@ async def historical(
         )
     page = rows.take(slice(limit))
     following = Cursor(int(page.ts_ms[-1]), int(page.sensor_no[-1])) if len(rows) > limit else None
-    return answer(present.readings(page, context.state.sensors, now), headers=next_page(request, following))
+    found = present.readings(page, context.state.sensors, now)
+    return answer(found, headers=next_page(request, following, as_of=now))
 
 
 @router.get(
     "/statistics",
     operation_id="get_traffic_statistics",
     response_model=StatisticsDocument,
-    responses=example(dict(STATISTICS)),
 )
-async def statistics(context: Context, hours: Hours, sensor: OneSensor, as_of: AsOf = None) -> Response:
+async def statistics(context: Context, hours: Hours, sensor: OneSensor, as_of: KnownAt) -> Response:
     """Averages and extremes over the last hours."""
     now = now_for(context, as_of)
     totals, low, high = await _totals(context, now - timedelta(hours=hours), sensor, as_of)
@@ -166,7 +166,7 @@ async def statistics(context: Context, hours: Hours, sensor: OneSensor, as_of: A
         "avg_volume": whole(rounded_number(totals.volume, VOLUME_DECIMALS)),
         "total_readings": totals.readings,
         "time_window_hours": hours,
-        "weighting": "volume" if totals.weighting == "volume" else "none",
+        "weighting": totals.weighting,
         "unit": speed_unit(context.units),
         "as_of": now,
     }

@@ -5,6 +5,7 @@ the file lies in that hour too and is later, or is of the second pass itself; in
 as the clocks go back, the row before may be equal. A stamp in an hour that they skip is refused.
 """
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -14,13 +15,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from roadcast.domain.reading import OLDEST_MS
-from roadcast.domain.times import EPOCH, from_ms, rfc3339, to_ms
+from roadcast.domain.times import DAY_MS, EPOCH, from_ms, rfc3339, to_ms
 from roadcast.sources.formats.source_file import LATEST_MS, Notes
 
 UNREADABLE = -1 << 62
 """In place of a stamp that is no time."""
 
-DAY_MS = 86_400_000
+_STAMP = re.compile(r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +94,17 @@ class LocalClock:
     def _note(self, count: int, what: str) -> None:
         if count:
             self.notes[what] += count
+
+
+def parse_iso(text: str) -> datetime:
+    """A stamp of ISO 8601 that names a time of day.
+
+    Raises:
+        ValueError: it is none.
+    """
+    if not _STAMP.match(text):
+        raise ValueError(text)
+    return datetime.fromisoformat(text)
 
 
 def _parsed(text: str, parse: Callable[[str], datetime]) -> tuple[int, bool]:

@@ -1,15 +1,14 @@
 """CSV of one variable by sensors: the first column holds times, each other one a sensor's values."""
 
 from collections.abc import Iterator, Sequence
-from datetime import datetime
 from pathlib import Path
 
 from roadcast.domain.reading import VARIABLES, Rejection
 from roadcast.errors import SourceError
-from roadcast.sources.formats.clock import LocalClock
+from roadcast.sources.formats.clock import LocalClock, parse_iso
 from roadcast.sources.formats.screening import Block, screen
 from roadcast.sources.formats.sensor_files import network_beside
-from roadcast.sources.formats.source_file import Chunk, FormatOptions, Notes, SourceFile
+from roadcast.sources.formats.source_file import Chunk, FormatOptions, Notes, SourceFile, expect_codes
 from roadcast.sources.formats.tables import of_variable, rows_per_chunk, table_block
 from roadcast.sources.formats.text import count_rows, data_rows, numbers, row_blocks, squared
 
@@ -43,7 +42,7 @@ def open_csv_wide(path: Path, options: FormatOptions, header: Sequence[str], del
 def _block(rows: list[list[str]], codes: list[str], variable: str, clock: LocalClock, rows_before: int) -> Block:
     rows, refused = squared(rows, len(codes) + 1, rows_before)
     stamps = [row[0] for row in rows]
-    times = clock.read_texts(stamps, [""] * len(rows), datetime.fromisoformat)
+    times = clock.read_texts(stamps, [""] * len(rows), parse_iso)
     for i, reason in times.refused.items():
         refused.setdefault(i, Rejection(rows_before + 1 + i, "timestamp", stamps[i], reason))
     cells, odd = numbers([cell for row in rows for cell in row[1:]])
@@ -55,5 +54,6 @@ def _block(rows: list[list[str]], codes: list[str], variable: str, clock: LocalC
 def _check_codes(path: Path, codes: list[str]) -> None:
     if "" in codes:
         raise SourceError(f"{path}: column {codes.index('') + 2} has no name: expected a sensor's code")
+    expect_codes(path, codes)
     if twice := [code for code in codes if codes.count(code) > 1]:
         raise SourceError(f"{path}: sensor {twice[0]!r} heads two columns: expected one")

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from roadcast.errors import SourceError
 from roadcast.sources.formats.sensor_files import network_beside
-from roadcast.sources.formats.source_file import Chunk, FormatOptions, Notes, SourceFile
+from roadcast.sources.formats.source_file import Chunk, FormatOptions, Notes, SourceFile, expect_codes
 from roadcast.sources.formats.tables import Table, of_variable
 
 MAGIC = b"\x89HDF\r\n\x1a\n"
@@ -49,6 +49,7 @@ def _table(path: Path, variable: str) -> Table:
         group: Any = file[key]
         _refuse_unpackable(path, group)
         parts = _Fixed(path, group) if _text(group.attrs["pandas_type"]) == "frame" else _Rows(path, group)
+    expect_codes(path, parts.codes)
     return Table(
         parts.codes,
         parts.stamps_ms,

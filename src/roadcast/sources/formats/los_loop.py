@@ -12,7 +12,7 @@ import numpy as np
 from roadcast.domain.sensor import Link, Sensor
 from roadcast.domain.times import EPOCH, to_ms
 from roadcast.errors import SourceError
-from roadcast.sources.formats.source_file import Chunk, FormatOptions, Notes, SourceFile
+from roadcast.sources.formats.source_file import Chunk, FormatOptions, Notes, SourceFile, expect_codes
 from roadcast.sources.formats.tables import Arrays, Table, of_variable
 from roadcast.sources.formats.units import Meaning
 
@@ -23,6 +23,7 @@ def open_los_loop(path: Path, arrays: Arrays, options: FormatOptions) -> SourceF
     """The file as a source."""
     speed = arrays["speed"].astype(np.float64)
     codes = [str(code) for code in arrays["sensor_id"].tolist()]
+    expect_codes(path, codes)
     _check_shapes(path, arrays, len(codes))
     interval_s = int(arrays["interval_s"].item())
     stamps = _local_ms(str(arrays["start"].item())) + 1000 * interval_s * np.arange(len(speed))

@@ -8,7 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from roadcast.domain.reading import VARIABLES, Rejection
-from roadcast.sources.formats.clock import LocalClock
+from roadcast.domain.sensor import EXPECTED_CODE, is_code
+from roadcast.sources.formats.clock import LocalClock, parse_iso
 from roadcast.sources.formats.screening import Block
 from roadcast.sources.formats.source_file import CHUNK_CELLS
 from roadcast.sources.formats.text import numbers, row_blocks, squared
@@ -22,7 +23,7 @@ class Layout:
     sensor: int
     stamp: int
     columns: Mapping[str, int]
-    parse: Callable[[str], datetime] = datetime.fromisoformat
+    parse: Callable[[str], datetime] = parse_iso
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +47,8 @@ def _records(rows: list[list[str]], layout: Layout, clock: LocalClock, rows_befo
     fields = list(zip(*rows, strict=True))
     names = [name.strip() for name in fields[layout.sensor]]
     times = clock.read_texts(fields[layout.stamp], names, layout.parse)
-    unnamed = {i: "expected a sensor's code" for i, name in enumerate(names) if not name}
+    codes = {name for name in set(names) if is_code(name)}
+    unnamed = {i: EXPECTED_CODE for i, name in enumerate(names) if name not in codes}
     for field, texts, reasons in (("sensor_id", names, unnamed), ("timestamp", fields[layout.stamp], times.refused)):
         for i, reason in reasons.items():
             refused.setdefault(i, Rejection(rows_before + 1 + i, field, texts[i], reason))

@@ -3,7 +3,7 @@
 import csv
 import zlib
 from collections import Counter
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -12,7 +12,7 @@ from zipfile import BadZipFile
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from roadcast.domain.reading import VARIABLES, ReadingBatch, Rejection
-from roadcast.domain.sensor import Link, Sensor
+from roadcast.domain.sensor import EXPECTED_CODE, LONGEST_CODE, Link, Sensor, is_code
 from roadcast.domain.times import to_ms
 from roadcast.errors import SourceError
 from roadcast.sources.formats.units import Meaning
@@ -124,6 +124,17 @@ class SourceFile:
             yield from self.read(self.notes)
 
 
+def expect_codes(path: Path, codes: Iterable[str]) -> None:
+    """Refuse a table by sensors with a sensor that cannot be named.
+
+    Raises:
+        SourceError: naming it.
+    """
+    for code in codes:
+        if not is_code(code):
+            raise SourceError(f"{path}: sensor {code[:LONGEST_CODE]!r}: {EXPECTED_CODE}")
+
+
 @contextmanager
 def readable(path: Path) -> Generator[None]:
     """Turn what a damaged or absent file raises into a `SourceError` that names it."""
@@ -131,5 +142,7 @@ def readable(path: Path) -> Generator[None]:
         yield
     except OSError as error:
         raise SourceError(f"{path}: {error.strerror or error}") from error
-    except (EOFError, zlib.error, BadZipFile, UnicodeDecodeError, csv.Error, ValueError, KeyError) as error:
+    except UnicodeDecodeError as error:
+        raise SourceError(f"{path}: not UTF-8 text (byte {error.start}).", remedy="Convert it to UTF-8.") from error
+    except (EOFError, zlib.error, BadZipFile, csv.Error, ValueError, KeyError) as error:
         raise SourceError(f"{path}: damaged or not what it seems: {error}") from error

@@ -2,6 +2,7 @@
 
 import csv
 import gzip
+import re
 from collections.abc import Iterator, Sequence
 from itertools import islice
 from pathlib import Path
@@ -11,10 +12,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from roadcast.domain.reading import Rejection
+from roadcast.errors import SourceError
 
 GZIP = b"\x1f\x8b"
 MISSING = frozenset({"", "nan", "na", "n/a", "null", "none"})
 """How text writes a missing value, in small letters."""
+_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
+_PLAIN = frozenset("0123456789.-")
+"""What most numbers are written with: where nothing else occurs, they are read at once."""
 
 
 def open_text(path: Path) -> TextIO:
@@ -34,8 +39,11 @@ def delimiter_of(line: str) -> str:
 def data_rows(path: Path, delimiter: str, *, header: bool) -> Iterator[list[str]]:
     """The file's rows, blank lines and the header left out."""
     with open_text(path) as file:
-        rows = filter(None, csv.reader(file, delimiter=delimiter))
-        yield from islice(rows, 1 if header else 0, None)
+        reader = csv.reader(file, delimiter=delimiter, strict=True)
+        try:
+            yield from islice((row for row in reader if row), 1 if header else 0, None)
+        except csv.Error as error:
+            raise SourceError(f"{path}: line {reader.line_num}: {error}.", remedy="Look for a stray quote.") from error
 
 
 def count_rows(path: Path, *, header: bool) -> int:
@@ -77,17 +85,17 @@ def squared(rows: list[list[str]], width: int, rows_before: int) -> tuple[list[l
 
 def numbers(texts: Sequence[str]) -> tuple[NDArray[np.float64], dict[int, str]]:
     """Numbers, NaN where missing; infinity where the text, given by position, is no finite number."""
+    read = float if all(texts) and _PLAIN.issuperset("".join(texts)) else _number
     try:
-        values = np.array([float(text or "nan") for text in texts])
+        values = np.array([read(text) for text in texts], dtype=np.float64)
     except ValueError:
-        values = np.array([_number(text) for text in texts])
+        values = np.array([_number(text) for text in texts], dtype=np.float64)
     return values, {i: texts[i] for i in np.flatnonzero(np.isinf(values)).tolist()}
 
 
 def _number(text: str) -> float:
-    if text.strip().lower() in MISSING:
+    """Python would take more for a number, such as 1_0."""
+    bare = text.strip()
+    if bare.lower() in MISSING:
         return float("nan")
-    try:
-        return float(text)
-    except ValueError:
-        return float("inf")
+    return float(bare) if _NUMBER.fullmatch(bare) else float("inf")

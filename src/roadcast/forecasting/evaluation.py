@@ -1,0 +1,297 @@
+"""Evaluation: what a forecaster's forecasts are worth on ticks that it did not learn from."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from roadcast.forecasting.calibration import Calibration
+from roadcast.forecasting.error_history import ErrorHistory, Strata, stratify
+from roadcast.forecasting.forecaster import PROBABILITIES, Fitted, Forecaster
+from roadcast.forecasting.graph import Graph
+from roadcast.forecasting.history import STATE_TICKS, History, last_observed
+from roadcast.forecasting.metrics import MAPE_FLOOR_MPH
+
+REHEARSED_SHARE = 0.2
+"""The last share of what may be learnt from, on which calibration begins and the forecaster to serve is chosen."""
+REFERENCE_PERCENTILE = 85
+TENTHS = 10
+
+
+class Tolerance(NamedTuple):
+    """A forecast is right when it errs by at most the larger of an absolute tolerance and a share of it."""
+
+    absolute: float
+    share: float
+
+    def of(self, median: NDArray[np.float32]) -> NDArray[np.float32]:
+        """For each median."""
+        return np.maximum(self.absolute, self.share * median).astype(np.float32)
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """What is forecast, and which ticks may be learnt from: the first `test_from`."""
+
+    history: History
+    graph: Graph
+    target: str
+    horizons: int
+    test_from: int
+    tolerance: Tolerance
+
+
+class Issued(NamedTuple):
+    """One issue as it would have been served, with what came true: arrays over sensors S and horizons H.
+
+    known: how many ticks were known; quantiles: [S, H, Q]; point, confidence, tolerance, truth: [S, H].
+    """
+
+    known: int
+    point: NDArray[np.float32]
+    quantiles: NDArray[np.float32]
+    confidence: NDArray[np.float32]
+    tolerance: NDArray[np.float32]
+    truth: NDArray[np.float32]
+
+
+class _Pending(NamedTuple):
+    """An issue whose targets are still to come, and what it was made of."""
+
+    issued: Issued
+    strata: Strata
+    median: NDArray[np.float32]
+
+
+@dataclass(slots=True)
+class Judge:
+    """Gives a forecaster's forecasts quantiles and confidence, and learns from what became of earlier ones.
+
+    A forecaster that has no quantiles of its own is given those of its past errors.
+    """
+
+    task: Task
+    reference: NDArray[np.float32]
+    calibration: Calibration
+    errors: ErrorHistory
+    _pending: list[_Pending] = field(default_factory=list[_Pending])
+
+    def issue(self, fitted: Fitted, known: int) -> Issued:
+        """The issue after `known` ticks."""
+        self._learn(known)
+        state = self.task.history.until(known).last(STATE_TICKS)
+        forecast = fitted.forecast(state)
+        _, age = last_observed(state.of(self.task.target))
+        strata = stratify(forecast.median, self.reference, age)
+        raw = forecast.quantiles
+        if raw is None:
+            raw = np.maximum(forecast.median[..., None] + self.errors.distribution(0).quantiles(strata), 0)
+        quantiles = self.calibration.quantiles(raw, strata)
+        tolerance = self.task.tolerance.of(forecast.point)
+        confidence = self.calibration.confidence(quantiles, forecast.point, tolerance)
+        issued = Issued(known, forecast.point, quantiles, confidence, tolerance, self._truth(known))
+        self._pending.append(_Pending(issued, strata, forecast.median))
+        return issued
+
+    def _learn(self, known: int) -> None:
+        """Take in the tick that has become known since the last issue, for every earlier issue that spoke of it."""
+        self.calibration.fade()
+        truth = self.task.history.of(self.task.target)[known - 1]
+        for issued, strata, median in self._pending:
+            at = known - issued.known - 1
+            self.calibration.learn(
+                issued.quantiles[:, at], issued.point[:, at], issued.tolerance[:, at], strata.at_horizon(at), truth
+            )
+            self.errors.observe(np.array(0), truth - median[:, at], strata.at_horizon(at))
+        oldest = known - self.task.horizons
+        self._pending = [pending for pending in self._pending if pending.issued.known > oldest]
+
+    def _truth(self, known: int) -> NDArray[np.float32]:
+        """What came true [S, H]; NaN past the end."""
+        observed = self.task.history.of(self.task.target)[known : known + self.task.horizons]
+        truth = np.full((self.task.horizons, self.task.history.sensors), np.nan, np.float32)
+        truth[: len(observed)] = observed
+        return truth.T
+
+
+def reference_of(task: Task, ticks: int) -> NDArray[np.float32]:
+    """The values [S] that are seldom exceeded in the first ticks; NaN where nothing is known."""
+    seen = task.history.of(task.target)[:ticks]
+    reference = np.full(seen.shape[1], np.nan, np.float32)
+    heard = ~np.isnan(seen).all(axis=0)
+    reference[heard] = np.nanpercentile(seen[:, heard], REFERENCE_PERCENTILE, axis=0)
+    return reference
+
+
+@dataclass(frozen=True, slots=True)
+class Rehearsal:
+    """What was learnt of a forecaster before the test. rmse: by which the one to serve is chosen."""
+
+    calibration: Calibration
+    errors: ErrorHistory
+    rmse: float
+
+
+def rehearse(forecaster: Forecaster, task: Task) -> Rehearsal:
+    """What a forecaster's errors are, as far as they can be known before the test.
+
+    It is fitted on the first part of what may be learnt from, and forecasts the rest; NaN where that is nothing.
+    """
+    split = int(task.test_from * (1 - REHEARSED_SHARE))
+    fitted = forecaster.fit(task.history.until(split), task.graph, task.target, task.horizons)
+    learnt = Task(task.history.until(task.test_from), task.graph, task.target, task.horizons, split, task.tolerance)
+    judge = Judge(
+        learnt, reference_of(task, split), Calibration.empty(task.horizons), ErrorHistory.empty(1, task.horizons)
+    )
+    squares, count = 0.0, 0
+    for known in range(split, task.test_from):
+        issued = judge.issue(fitted, known)
+        errors = issued.truth - issued.point
+        squares += float(np.nansum(errors**2, dtype=np.float64))
+        count += int((~np.isnan(errors)).sum())
+    rmse = float(np.sqrt(squares / count)) if count else float("nan")
+    return Rehearsal(judge.calibration, judge.errors, rmse)
+
+
+def issues(fitted: Fitted, task: Task, learnt: Rehearsal, ticks: Sequence[int]) -> Iterator[Issued]:
+    """Every issue of the test at successive `ticks`, each known when it was made by what was true before."""
+    judge = Judge(task, reference_of(task, task.test_from), learnt.calibration, learnt.errors)
+    for known in ticks:
+        yield judge.issue(fitted, known)
+
+
+class ExampleDay(NamedTuple):
+    """A day of the test, told by the targets of one sensor from the tick `first` until `stop`, and why this one."""
+
+    name: str
+    sensor: int
+    first: int
+    stop: int
+
+
+@dataclass(slots=True)
+class Tally:
+    """Sums over issues, by horizon [H, …], so that a long test needs no memory of its forecasts.
+
+    intervals: [H] how many had quantiles; coverage and Winkler: [H, 2] of the 80 % and the 90 % interval; reliability:
+    [H, TENTHS, 3] how many, their confidence, and hits; by_sensor: [S, H, 2] how many, and absolute errors; over_time:
+    [(known, covered, count)] of the 80 % interval, three numbers an issue. Of forecasts themselves it keeps only the
+    fans: for each example day the quantiles [ticks, Q] at the longest horizon, NaN where none was issued.
+    """
+
+    horizons: int
+    sensors: int
+    days: Sequence[ExampleDay] = ()
+    count: NDArray[np.float64] = field(init=False)
+    intervals: NDArray[np.float64] = field(init=False)
+    sums: NDArray[np.float64] = field(init=False)
+    inside: NDArray[np.float64] = field(init=False)
+    winkler: NDArray[np.float64] = field(init=False)
+    reliability: NDArray[np.float64] = field(init=False)
+    by_sensor: NDArray[np.float64] = field(init=False)
+    over_time: list[tuple[int, int, int]] = field(init=False)
+    fans: list[NDArray[np.float32]] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.count, self.intervals = np.zeros(self.horizons), np.zeros(self.horizons)
+        self.sums = np.zeros((self.horizons, 5))
+        self.inside = np.zeros((self.horizons, 2))
+        self.winkler = np.zeros((self.horizons, 2))
+        self.reliability = np.zeros((self.horizons, TENTHS, 3))
+        self.by_sensor = np.zeros((self.sensors, self.horizons, 2))
+        self.over_time = []
+        self.fans = [np.full((day.stop - day.first, len(PROBABILITIES)), np.nan, np.float32) for day in self.days]
+
+    def add(self, issued: Issued) -> None:
+        """Count one issue."""
+        point, truth = issued.point.astype(np.float64), issued.truth.astype(np.float64)
+        known = ~np.isnan(point) & ~np.isnan(truth)
+        error = np.where(known, point - truth, 0)
+        relative = known & (truth >= MAPE_FLOOR_MPH)
+        share = np.where(relative, np.abs(error) / np.where(relative, truth, 1), 0)
+        self.count += known.sum(axis=0)
+        for column, values in enumerate((np.abs(error), error**2, error, relative, share)):
+            self.sums[:, column] += values.sum(axis=0)
+        told = known & ~np.isnan(issued.confidence)
+        self.intervals += told.sum(axis=0)
+        self._add_intervals(issued, truth, told)
+        self._add_confidence(issued, np.abs(error) <= issued.tolerance, told)
+        self.by_sensor += np.stack([known, np.abs(error)], axis=-1)
+        self._keep_fans(issued)
+
+    def _add_intervals(self, issued: Issued, truth: NDArray[np.float64], known: NDArray[np.bool_]) -> None:
+        for column, edge in enumerate((1, 0)):
+            low = np.where(known, issued.quantiles[..., edge], 0)
+            high = np.where(known, issued.quantiles[..., -1 - edge], 0)
+            under, over = np.maximum(low - truth, 0), np.maximum(truth - high, 0)
+            within = known & (under + over == 0)
+            score = high - low + np.where(known, under + over, 0) / PROBABILITIES[edge]
+            self.inside[:, column] += within.sum(axis=0)
+            self.winkler[:, column] += np.where(known, score, 0).sum(axis=0)
+            if column == 0:
+                self.over_time.append((issued.known, int(within.sum()), int(known.sum())))
+
+    def _keep_fans(self, issued: Issued) -> None:
+        target = issued.known + self.horizons - 1
+        for day, fan in zip(self.days, self.fans, strict=True):
+            if day.first <= target < day.stop:
+                fan[target - day.first] = issued.quantiles[day.sensor, -1]
+
+    def _add_confidence(self, issued: Issued, hit: NDArray[np.bool_], known: NDArray[np.bool_]) -> None:
+        for horizon in range(self.horizons):
+            said = issued.confidence[known[:, horizon], horizon].astype(np.float64)
+            tenth = np.minimum((said * TENTHS).astype(np.int64), TENTHS - 1)
+            for column, weights in enumerate((np.ones_like(said), said, hit[known[:, horizon], horizon])):
+                self.reliability[horizon, :, column] += np.bincount(tenth, weights, TENTHS)
+
+
+@dataclass(frozen=True, slots=True)
+class Measures:
+    """What a forecaster's forecasts were worth, in the target's unit; shares where they are shares."""
+
+    count: int
+    mae: float
+    rmse: float
+    mape: float
+    bias: float
+    coverage_80: float
+    coverage_90: float
+    winkler_80: float
+    winkler_90: float
+    ece: float
+
+
+def measures(tally: Tally, horizons: slice) -> Measures:
+    """Over some horizons together: one for a step, all up to one for the pooled protocol. NaN where nothing counts."""
+    count = tally.count[horizons].sum()
+    with np.errstate(invalid="ignore", divide="ignore"):
+        absolute, square, error, relative_n, relative = tally.sums[horizons].sum(axis=0)
+        told = tally.intervals[horizons].sum()
+        inside = tally.inside[horizons].sum(axis=0) / told
+        winkler = tally.winkler[horizons].sum(axis=0) / told
+        _, said, hits = tally.reliability[horizons].sum(axis=0).T
+        return Measures(
+            count=int(count),
+            mae=float(absolute / count),
+            rmse=float(np.sqrt(square / count)),
+            mape=float(relative / relative_n),
+            bias=float(error / count),
+            coverage_80=float(inside[0]),
+            coverage_90=float(inside[1]),
+            winkler_80=float(winkler[0]),
+            winkler_90=float(winkler[1]),
+            ece=float(np.abs(said - hits).sum() / told),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of one forecaster. rehearsed: its RMSE before the test, by which the one to serve is chosen."""
+
+    forecaster: str
+    rehearsed: float
+    tally: Tally
+    train_cpu_s: float
+    peak_mb: float

@@ -1,0 +1,37 @@
+"""The forecasters that there are, the simplest first."""
+
+from functools import cache
+
+from roadcast.forecasting.autoregression import GraphAutoregression
+from roadcast.forecasting.blend import Blend
+from roadcast.forecasting.boosting import GradientBoosting
+from roadcast.forecasting.forecaster import Forecaster
+from roadcast.forecasting.graph_mlp import GraphMlp
+from roadcast.forecasting.last_value import LastValue
+from roadcast.forecasting.profile import Profile
+
+QUICK: tuple[Forecaster, ...] = (LastValue(), Profile(), GraphAutoregression())
+"""Those that learn within seconds."""
+
+
+def every_forecaster(seed: int = 0) -> tuple[Forecaster, ...]:
+    """All of ours that work here; those that learn by chance with this seed."""
+    net = GraphMlp(seed=seed)
+    return (*QUICK, net, *_with_trees(net, seed))
+
+
+def _with_trees(net: GraphMlp, seed: int) -> tuple[Forecaster, ...]:
+    if why_no_trees():
+        return ()
+    trees = GradientBoosting(seed=seed)
+    return (trees, Blend(net=net, trees=trees))
+
+
+@cache
+def why_no_trees() -> str:
+    """Why boosted trees do not work here and what to do about it; empty where they do."""
+    try:
+        import lightgbm  # noqa: F401, PLC0415 # pyright: ignore[reportUnusedImport]
+    except OSError as error:  # its wheel leaves out the OpenMP library, which slim systems lack
+        return f"lightgbm cannot be loaded ({error}). Install libgomp1 (Debian: apt install libgomp1; macOS: libomp)."
+    return ""

@@ -1,0 +1,159 @@
+"""The forecaster's process, which learns from a history that comes piece by piece, and what serves without it."""
+
+import time
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from typing import cast
+
+import numpy as np
+import structlog
+from numpy.typing import NDArray
+
+from roadcast.child import Child, ChildDown
+from roadcast.domain.units import TOLERANCE_SHARE
+from roadcast.forecasting.engine import Engine, Issue
+from roadcast.forecasting.forecaster import Forecaster
+from roadcast.forecasting.forecasters import QUICK
+from roadcast.forecasting.graph import Graph
+from roadcast.forecasting.history import SPEED, VOLUME, History
+from roadcast.forecasting.last_value import LastValue
+from roadcast.services import Board, Status
+
+log = structlog.get_logger()
+
+LEARNT = (SPEED, VOLUME)
+"""The variables that a fit learns from, which are the first of a reading's."""
+STEP_TIMEOUT_S = 60.0
+FIT_TIMEOUT_S = 900.0
+_PAUSES_S = (1, 2, 5, 15, 60, 300)
+
+
+@dataclass(frozen=True, slots=True)
+class EngineConfig:
+    """How many ticks ahead, and what counts as right."""
+
+    horizons: int
+    tolerance_mph: float
+
+    def engine(self, *forecasters: Forecaster) -> Engine:
+        """An engine that has learnt nothing yet, with these forecasters or all."""
+        return Engine(self.horizons, self.tolerance_mph, TOLERANCE_SHARE, forecasters or QUICK)
+
+    def learner(self) -> "Learner":
+        """What the process holds."""
+        return Learner(self.engine())
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """The ticks of a history: how many, up to when, and of how many sensors."""
+
+    ticks: int
+    end_ms: int
+    sensors: int
+    interval_ms: int
+    timezone: str
+
+    def history(self) -> History:
+        """A history in which everything is missing yet."""
+        values = np.full((self.ticks, self.sensors, len(LEARNT)), np.nan, np.float32)
+        return History(values, LEARNT, self.end_ms, self.interval_ms, self.timezone)
+
+
+class Learner:
+    """In the process: the engine, and the history that it is to be fitted on.
+
+    The history is kept here alone: whoever reads it holds no more than a piece of it.
+    """
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._history = Span(0, 0, 0, 1, "UTC").history()
+
+    def begin(self, span: Span) -> None:
+        """Make room for a history."""
+        self._history = span.history()
+
+    def take(self, first: int, values: NDArray[np.float32]) -> None:
+        """The ticks [n, sensors, 2] of the history from number `first` on."""
+        self._history.values[first : first + len(values)] = values
+
+    def fit(self, graph: Graph, reference_speed: NDArray[np.float32]) -> int:
+        """Fit on the history, from the first tick that holds anything; on how many ticks."""
+        known = np.flatnonzero(~np.isnan(self._history.values).all(axis=(1, 2)))
+        history = self._history.last(len(self._history) - int(known[0]) if len(known) else 0)
+        self._history = history.until(0)
+        self._engine.fit(history, graph, reference_speed)
+        return len(history)
+
+    def step(self, state: History) -> Issue:
+        """The engine's next step."""
+        return self._engine.step(state)
+
+
+class ForecasterProcess:
+    """Fits and steps in a child process; while that is down, the cheapest forecaster serves here."""
+
+    def __init__(self, config: EngineConfig, board: Board) -> None:
+        self._config = config
+        self._board = board
+        self._child = Child("forecaster", config.learner)
+        self._fallback = config.engine(LastValue())
+        self._retry_at_s = 0.0
+        self._failures = 0
+
+    @property
+    def may_return(self) -> bool:
+        """Whether it is down and the time has come to try again."""
+        return not self._child.running and time.monotonic() >= self._retry_at_s
+
+    def stop(self) -> None:
+        """End the process."""
+        self._child.stop()
+
+    async def fit(
+        self,
+        span: Span,
+        pieces: AsyncIterator[tuple[int, NDArray[np.float32]]],
+        graph: Graph,
+        reference_speed: NDArray[np.float32],
+        *,
+        afresh: bool,
+    ) -> None:
+        """Fit on the pieces of a history; `afresh` by an engine that knows nothing."""
+        began = time.monotonic()
+        try:
+            if afresh or not self._child.running:
+                self._child.start()
+            await self._child.call("begin", span, timeout_s=STEP_TIMEOUT_S)
+            async for first, values in pieces:
+                await self._child.call("take", first, values, timeout_s=STEP_TIMEOUT_S)
+            ticks = await self._child.call("fit", graph, reference_speed, timeout_s=FIT_TIMEOUT_S)
+        except ChildDown as error:
+            self._down(error)
+        else:
+            self._failures = 0
+            self._board.report("forecaster", Status.OK, f"fitted on {ticks} ticks of {span.sensors} sensors")
+            log.info("fitted", ticks=ticks, sensors=span.sensors, seconds=round(time.monotonic() - began, 2))
+
+    async def step(self, state: History) -> Issue:
+        """The next step of the engine, or of the fallback."""
+        if self._child.running:
+            try:
+                return cast("Issue", await self._child.call("step", state, timeout_s=STEP_TIMEOUT_S))
+            except ChildDown as error:
+                self._down(error)
+        return self._fallback.step(state)
+
+    def _down(self, error: ChildDown) -> None:
+        """Fall back, and try again after a pause that grows."""
+        pause_s = _PAUSES_S[min(self._failures, len(_PAUSES_S) - 1)]
+        self._failures += 1
+        self._retry_at_s = time.monotonic() + pause_s
+        self._fallback = self._config.engine(LastValue())
+        self._board.report(
+            "forecaster",
+            Status.DEGRADED,
+            f"{error.message}; last value serves; deaths so far: {self._child.deaths}",
+            f"Nothing: it is started again in {pause_s} s. The log says why it ended.",
+        )

@@ -1,0 +1,1 @@
+"""The report of a backtest: one HTML file that asks for nothing from anywhere."""

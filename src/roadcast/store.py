@@ -1,0 +1,93 @@
+"""The store: where it is, and what must be true of it before anything works on it."""
+
+import asyncio
+import os
+from dataclasses import asdict
+from pathlib import Path
+
+import structlog
+
+from roadcast.embedded.postgres import PostgresAddress
+from roadcast.errors import StartError
+from roadcast.pipeline.recorder import Recorder, rebuild_rollups
+from roadcast.settings import Settings
+from roadcast.storage import marks
+from roadcast.storage.engine import Address, Database
+from roadcast.windows import SUMS
+
+log = structlog.get_logger()
+
+_ASSUMED = ("timezone", "interval_s")
+"""Settings that the stored rollups assume; they assume what is summed, too."""
+
+
+def database_address(settings: Settings) -> Address:
+    """Where DB_HOST says that the database is.
+
+    Raises:
+        StartError: DB_HOST is unset, and the embedded database's address was not given.
+    """
+    if settings.db_host is None:
+        raise StartError("No database was named.", remedy="Set DB_HOST, or start with: roadcast serve")
+    password = settings.db_password.get_secret_value()
+    return Address(settings.db_host, settings.db_port, settings.db_user, password, settings.db_name)
+
+
+def embedded_address(found: PostgresAddress, data_dir: Path) -> Address:
+    """The embedded database's address. What the environment tells libpq (PGSSLMODE, …) is meant for other servers."""
+    for name in [name for name in os.environ if name.startswith("PG")]:
+        del os.environ[name]
+    remedy = f"It is started again by itself; its log is {data_dir / 'postgres' / 'log'}."
+    return Address(**asdict(found), remedy=remedy)
+
+
+def connect(settings: Settings, address: Address) -> Database:
+    """The database, with the pool that the settings ask for."""
+    return Database.connect(
+        address,
+        pool_size=settings.db_pool_size,
+        max_overflow=settings.db_max_overflow,
+        timeout_s=settings.db_timeout_s,
+        query_timeout_s=settings.db_query_timeout_s,
+    )
+
+
+async def expect_usable(settings: Settings, address: Address) -> None:
+    """Find out whether the database can be used, and change nothing.
+
+    Raises:
+        StartError: it cannot.
+    """
+    from roadcast.storage.migrate import expect_usable as expect  # noqa: PLC0415 - as below
+
+    await asyncio.to_thread(expect, address, timeout_s=settings.db_timeout_s, timezone=settings.timezone)
+
+
+async def prepare(settings: Settings, address: Address, database: Database, *, serves: bool = True) -> None:
+    """Bring the schema and what the rollups assume up to date; only what serves may change the time zone.
+
+    Raises:
+        StartError: the database cannot be used, or was written with another INTERVAL_S or TIMEZONE.
+    """
+    from roadcast.storage.migrate import migrate  # noqa: PLC0415 - a fifth of a second that the start can use better
+
+    await asyncio.to_thread(migrate, address, timeout_s=settings.db_timeout_s)
+    assumed = {name: str(getattr(settings, name)) for name in _ASSUMED} | {"sums": " ".join(SUMS)}
+    async with database.read() as reader:
+        stored = {name: await marks.meta(reader, name) for name in assumed}
+    if stored["interval_s"] not in (None, assumed["interval_s"]):
+        raise StartError(
+            f"INTERVAL_S={assumed['interval_s']}, but the stored windows are of {stored['interval_s']} s.",
+            remedy=f"Set INTERVAL_S={stored['interval_s']}, or use another DATA_DIR or DB_NAME.",
+        )
+    if stored["timezone"] not in (None, assumed["timezone"]) and not serves:
+        raise StartError(
+            f"TIMEZONE={assumed['timezone']}, but the stored days are those of {stored['timezone']}.",
+            remedy=f"Set TIMEZONE={stored['timezone']}; --timezone says how the file's stamps are meant.",
+        )
+    if stored["timezone"] is not None and stored != assumed:
+        log.info("rollups_rebuilt", timezone=assumed["timezone"], before=stored["timezone"])
+        await rebuild_rollups(database, Recorder(settings.interval_s * 1000, settings.timezone))
+    async with database.write() as writer:
+        for name, value in assumed.items():
+            await marks.set_meta(writer, name, value)

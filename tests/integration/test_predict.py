@@ -1,0 +1,167 @@
+"""Forecasts on demand, and forecasts in trouble, on a real PostgreSQL."""
+
+import asyncio
+from contextlib import asynccontextmanager
+
+import numpy as np
+import psycopg
+from integration.databases import conninfo
+from integration.test_pipeline import CODES, INTERVAL, LATER, START, replayed, running, tick
+
+from roadcast.domain.reading import ReadingBatch, Source
+from roadcast.domain.times import from_ms, to_ms
+from roadcast.errors import Unavailable
+from roadcast.storage import forecasts
+from roadcast.streaming.messages import IssueComplete
+
+FEED = Source("file", replayed=True)
+
+
+@asynccontextmanager
+async def predicting(pipeline, learn_references=None):
+    """Predict, begun again whenever the database is away."""
+
+    async def endless():
+        while True:
+            try:
+                await pipeline.predict.run()
+            except* Unavailable:
+                await asyncio.sleep(0.05)
+
+    if learn_references is not None:
+        pipeline.predict._learn_references = learn_references
+    task = asyncio.create_task(endless())
+    await asyncio.sleep(0.2)
+    try:
+        yield
+    finally:
+        task.cancel()
+        await asyncio.wait({task})
+
+
+async def stored(pipeline):
+    """The ticks that have an issue."""
+    async with pipeline.database.read() as reader:
+        times = await forecasts.issue_times(reader, from_ms(0), LATER)
+    return [(to_ms(at) - START) // INTERVAL for at in times]
+
+
+async def issue(pipeline, i):
+    async with pipeline.database.read() as reader:
+        return await forecasts.issued(reader, from_ms(START + i * INTERVAL))
+
+
+async def is_complete(pipeline, i):
+    """Whether an issue knows a reading of its own tick of every sensor."""
+    return (await issue(pipeline, i)).age_ticks.tolist() == [0, 0, 0]
+
+
+async def eventually(question):
+    async with asyncio.timeout(30):
+        while not await question():  # noqa: ASYNC110
+            await asyncio.sleep(0.05)
+
+
+@asynccontextmanager
+async def unwritable_forecasts(address):
+    """Forecasts cannot be stored; gives what ends the connection of whoever tries."""
+    other = await psycopg.AsyncConnection.connect(conninfo(address), autocommit=True)
+    async with other, other.transaction():
+        await other.execute("LOCK TABLE forecasts IN SHARE MODE")
+
+        async def cut_off():
+            found = await other.execute(
+                """SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+                WHERE datname = current_database() AND wait_event_type = 'Lock'"""
+            )
+            return await found.fetchone()
+
+        yield cut_off
+
+
+def test_a_forecast_that_could_not_be_stored_is_made_again(address):
+    async def go():
+        async with running(address, services=("ingest",), now=LATER) as pipeline, predicting(pipeline):
+            for i in range(1, 4):
+                await pipeline.ingest.submit(tick(i, (60.0, 50.0, 40.0)), replayed(i))
+            await pipeline.issued(START + 3 * INTERVAL)
+            await pipeline.ingest.submit(tick(4, (61.0, 51.0, None)), FEED)
+            async with unwritable_forecasts(address) as cut_off:
+                asked = await pipeline.predict.request()
+                await eventually(cut_off)
+                in_trouble = pipeline.predict.is_asked(asked.issued_ms), await stored(pipeline)
+            await pipeline.issued(asked.issued_ms)
+            await pipeline.ingest.submit(tick(4, (None, None, 41.0)), replayed(4))
+            await eventually(lambda: is_complete(pipeline, 4))
+            return asked.issued_ms, in_trouble, await stored(pipeline), pipeline.predict.is_asked(asked.issued_ms)
+
+    asked_ms, in_trouble, afterwards, still_asked = asyncio.run(go())
+    assert asked_ms == START + 4 * INTERVAL
+    assert in_trouble == (True, [1, 2, 3])
+    assert afterwards == [1, 2, 3, 4]
+    assert not still_asked
+
+
+def test_who_asks_is_answered_at_once_and_no_tick_is_passed_over(address, monkeypatch):
+    monkeypatch.setattr("roadcast.pipeline.predict.REPLAY_CATCH_UP_TICKS", 3)  # it bounds what an outage missed alone
+
+    async def go():
+        gate = asyncio.Event()
+
+        async def slow(until_ms):
+            await gate.wait()
+            return 0
+
+        async with running(address, services=("ingest",), now=LATER) as pipeline, predicting(pipeline, slow):
+            for i in range(1, 9):
+                await pipeline.ingest.submit(tick(i, (60.0, 50.0, 40.0)), replayed(i))
+            async with asyncio.timeout(2):
+                asked = [await pipeline.predict.request() for _ in range(50)]
+            waiting = pipeline.predict.is_asked(asked[0].issued_ms)
+            gate.set()
+            await pipeline.issued(START + 8 * INTERVAL)
+            await eventually(lambda: settled(pipeline, asked[0].issued_ms))
+            again = await pipeline.predict.request()
+            issues = [m.issued_ms for m in pipeline.messages if isinstance(m, IssueComplete)]
+            return asked, waiting, again, issues, await stored(pipeline)
+
+    async def settled(pipeline, at_ms):
+        return not pipeline.predict.is_asked(at_ms)
+
+    asked, waiting, again, issues, ticks = asyncio.run(go())
+    assert {a.issued_ms for a in asked} == {START + 8 * INTERVAL}
+    assert all(a.wait_s > 0 for a in asked)
+    assert waiting
+    assert (again.issued_ms, again.wait_s) == (START + 8 * INTERVAL, 0)
+    assert ticks == list(range(1, 9))
+    assert len(issues) <= 9
+
+
+def test_a_forecast_asked_for_before_the_window_closed_is_made_again_when_it_does(address):
+    async def go():
+        async with running(address, services=("ingest",), now=LATER) as pipeline, predicting(pipeline):
+            await pipeline.ingest.submit(tick(1, (60.0, 50.0, 40.0)), replayed(1))
+            await pipeline.ingest.submit(tick(2, (60.0, 50.0, None)), FEED)
+            asked = await pipeline.predict.request()
+            await pipeline.issued(asked.issued_ms)
+            early = await issue(pipeline, 2)
+            await pipeline.ingest.submit(tick(2, (None, None, 40.0)), replayed(2))
+            await eventually(lambda: is_complete(pipeline, 2))
+            return early.age_ticks.tolist()
+
+    assert asyncio.run(go()) == [0, 0, 1]
+
+
+def test_a_stray_reading_of_long_ago_is_not_learnt_from(address):
+    async def go():
+        async with running(address, services=("ingest",), now=LATER) as pipeline, predicting(pipeline):
+            stray = np.array([[60.0, np.nan, np.nan, np.nan]], np.float32)
+            for days in (4_000, 57):
+                at = np.array([START - days * 86_400_000], np.int64)
+                batch = ReadingBatch(CODES[:1], np.zeros(1, np.int32), at, stray)
+                await pipeline.ingest.submit(batch, Source("file (imported)", replayed=True, history=True))
+            await pipeline.ingest.submit(tick(1, (60.0, 50.0, 40.0)), replayed(1))
+            await pipeline.issued(START + INTERVAL)
+            return {part.name: part.detail for part in pipeline.board.parts}["forecaster"]
+
+    assert asyncio.run(go()) == "fitted on 1 ticks of 3 sensors"

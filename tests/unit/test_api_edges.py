@@ -1,0 +1,252 @@
+"""What every client meets at the edges: problems that name what was wrong, and headers that say what holds."""
+
+import json
+from datetime import UTC, datetime, timedelta
+from uuid import UUID
+
+import pytest
+from api_doubles import NOW, client, make_context
+
+from roadcast.api.context import ApiLimits
+from roadcast.api.deps import until_for
+from roadcast.domain.clock import Feed, FeedClock
+from roadcast.domain.units import Units
+from roadcast.errors import Conflict
+
+pytestmark = pytest.mark.anyio
+
+JSON = {"content-type": "application/json"}
+NO_ID = UUID(int=1)
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+def reading(**changes: object) -> dict[str, object]:
+    return {"sensor_id": "A1", "speed": 45.5, "timestamp": "2024-01-15T10:30:00Z"} | changes
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status", "field", "value"),
+    [
+        ("GET", "/api/sensors/NOPE", 404, "sensor_id", "NOPE"),
+        ("GET", "/api/traffic/sensors/a%2Fb", 404, "sensor_id", "a/b"),
+        ("GET", "/api/traffic/current?sensor_id=NOPE", 404, "sensor_id", "NOPE"),
+        ("GET", "/api/analytics/trends?sensor_id=NOPE", 404, "sensor_id", "NOPE"),
+        ("GET", f"/api/predictions/{NO_ID}", 404, "prediction_id", str(NO_ID)),
+        ("POST", f"/api/incidents/{NO_ID}/close", 404, "incident_id", str(NO_ID)),
+        ("GET", "/api/nothing", 404, "path", "/api/nothing"),
+        ("GET", "/docs/static/nothing", 404, "path", "/docs/static/nothing"),
+        ("PUT", "/api/traffic/current", 405, "method", "PUT"),
+        ("GET", "/ws/real-time", 426, "Upgrade", None),
+    ],
+)
+async def test_a_problem_names_what_was_wrong(method: str, path: str, status: int, field: str, value: object):
+    async with client(make_context()) as http:
+        answer = await http.request(method, path)
+    assert (answer.status_code, answer.headers["content-type"]) == (status, "application/problem+json")
+    [error] = answer.json()["errors"]
+    assert (error["field"], error["value"]) == (field, value)
+    assert error["reason"]
+
+
+async def test_a_conflict_names_what_the_path_names():
+    class Closed:
+        async def change(self, *_: object) -> None:
+            raise Conflict("It is closed already.")
+
+    async with client(make_context(incidents=Closed())) as http:
+        answer = await http.post(f"/api/incidents/{NO_ID}/close")
+    assert answer.status_code == 409
+    assert answer.json()["errors"] == [
+        {"field": "incident_id", "value": str(NO_ID), "reason": "It is closed already."},
+    ]
+
+
+async def test_where_nothing_of_the_request_was_wrong_no_field_is_named():
+    async with client(make_context()) as http:
+        answer = await http.get("/api/traffic/historical?hours=1")
+    assert (answer.status_code, answer.json()["errors"]) == (503, [])
+
+
+@pytest.mark.parametrize("path", ["/api/traffic/readings", "/api/incidents", "/api/predictions/generate"])
+async def test_a_body_too_large_is_named(path: str):
+    async with client(make_context(limits=ApiLimits(max_body_bytes=100))) as http:
+        answer = await http.post(path, content=b" " * 101, headers=JSON)
+    assert answer.status_code == 413
+    assert answer.json()["errors"] == [
+        {"field": "body", "value": "101 bytes", "reason": "expected at most 100 bytes (MAX_BODY_BYTES)"},
+    ]
+
+
+@pytest.mark.parametrize("path", ["/api/traffic/readings", "/api/incidents", "/api/predictions/generate"])
+@pytest.mark.parametrize("body", [b"{{{", b'{"type": ', b"\xff\xfe", b"[" * 5_000])
+async def test_a_body_that_is_no_json_is_the_same_problem_everywhere(path: str, body: bytes):
+    async with client(make_context()) as http:
+        answer = await http.post(path, content=body, headers=JSON)
+    assert answer.status_code == 422
+    [error] = answer.json()["errors"]
+    assert error["field"] == "body"
+    assert error["reason"].startswith("expected JSON")
+    assert len(answer.text) < 1_000
+
+
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        ({}, 200),
+        ({"content-type": "application/json"}, 200),
+        ({"content-type": "Application/JSON; charset=utf-8"}, 200),
+        ({"content-type": "application/vnd.detector+json"}, 200),
+        ({"content-type": "text/plain"}, 415),
+        ({"content-type": "application/x-www-form-urlencoded"}, 415),
+        ({"content-type": "multipart/form-data; boundary=application/json"}, 415),
+        ({"content-type": "application/jsonp"}, 415),
+        ({"content-type": ""}, 415),
+        ({"origin": "http://elsewhere"}, 415),
+        ({"origin": "http://elsewhere", "content-type": "application/json"}, 200),
+    ],
+)
+async def test_only_what_is_declared_as_json_is_read(headers: dict[str, str], status: int):
+    """What a page can send without the leave of CORS is of one of the other types, or of none."""
+    context = make_context()
+    async with client(context) as http:
+        answer = await http.post("/api/traffic/readings", content=json.dumps(reading()), headers=headers)
+    assert answer.status_code == status
+    assert len(context.door.batches) == (status == 200)
+    if status == 415:
+        assert [error["field"] for error in answer.json()["errors"]] == ["Content-Type"]
+
+
+@pytest.mark.parametrize(
+    ("units", "field", "allowed", "refused", "words"),
+    [
+        (Units.US, "speed", 200, 200.1, "expected a number from 0 to 200 mph"),
+        (Units.US, "density", 10_000, 10_001, "expected a number from 0 to 10000 veh/mi"),
+        (Units.METRIC, "speed", 321.8, 322, "expected a number from 0 to 321.8 km/h"),
+        (Units.METRIC, "density", 6_213.7, 6_214, "expected a number from 0 to 6213.7 veh/km"),
+        (Units.METRIC, "volume", 100_000, 100_001, "expected a number from 0 to 100000"),
+        (Units.METRIC, "occupancy", 1, 1.001, "expected a number from 0 to 1"),
+    ],
+)
+async def test_bounds_are_said_in_the_clients_units(
+    units: Units, field: str, allowed: float, refused: float, words: str
+):
+    async with client(make_context(units=units)) as http:
+        items = [reading(**{field: value}) for value in (0, allowed, refused)]
+        account = (await http.post("/api/traffic/readings", json=items)).json()
+    assert account["rejections"] == [{"index": 2, "field": field, "value": refused, "reason": words}]
+
+
+async def test_what_is_no_plain_value_is_echoed_as_json():
+    async with client(make_context()) as http:
+        items = [reading(speed={"mph": [45.5, None, True]}), reading(speed=[["ä"]] * 1_000)]
+        account = (await http.post("/api/traffic/readings", json=items)).json()
+        typed = await http.post("/api/incidents", json={"type": {"a": [1, None]}})
+    assert account["rejections"][0]["value"] == '{"mph": [45.5, null, true]}'
+    assert account["rejections"][1]["value"] == ('[["ä"], ' + '["ä"], ' * 99)[:200] + "…"
+    assert typed.json()["errors"][0]["value"] == '{"a": [1, null]}'
+
+
+async def test_a_code_that_is_a_number_is_told_to_be_a_string():
+    async with client(make_context()) as http:
+        answer = await http.post("/api/traffic/readings", json=reading(sensor_id=400_001))
+    [error] = answer.json()["errors"]
+    assert (error["field"], error["value"]) == ("sensor_id", 400_001)
+    assert "expected a string" in error["reason"]
+
+
+@pytest.mark.parametrize("code", ["400001", "I-24 E / MM 53.3", "Straße 7", "北京-1"])
+async def test_a_code_can_be_any_name_that_people_see(code: str):
+    async with client(make_context()) as http:
+        assert (await http.post("/api/traffic/readings", json=reading(sensor_id=code))).status_code == 200
+
+
+@pytest.mark.parametrize("stamp", ["2024-01-15T10:30:00+02:00", "2024-01-15T10:30:00.25+02:00"])
+async def test_a_plus_that_the_query_lost_is_hinted_at(stamp: str):
+    async with client(make_context()) as http:
+        lost = await http.get(f"/api/traffic/current?as_of={stamp}")
+        kept = await http.get("/api/traffic/current", params={"as_of": stamp})
+        other = await http.get("/api/traffic/current?as_of=2024-01-15 10:30")
+    assert (lost.status_code, lost.json()["errors"][0]["field"]) == (422, "as_of")
+    assert "%2B" in lost.json()["errors"][0]["reason"]
+    assert kept.status_code == 503  # it is read, and the database is away
+    assert "%2B" not in other.text
+
+
+@pytest.mark.parametrize("path", ["current?", "historical?hours=1&", "statistics?hours=1&"])
+async def test_the_time_that_was_asked_for_is_the_one_that_is_stated(path: str):
+    async with client(make_context()) as http:
+        answer = await http.get(f"/api/traffic/{path}as_of=2024-01-14T12:00:00.5%2B02:00")
+    assert answer.headers["roadcast-as-of"] == "2024-01-14T10:00:00.500000Z"
+
+
+@pytest.mark.parametrize(
+    ("sent", "kept"),
+    [
+        ("trace 7/ü".encode(), False),
+        (b"order-66:retry #2", True),
+        (b"x" * 128, True),
+        (b"x" * 129, False),
+        (b"tab\there", False),
+    ],
+)
+async def test_a_clients_own_id_is_kept(sent: bytes, kept: bool):
+    async with client(make_context()) as http:
+        answer = await http.get("/api/sensors", headers={b"x-request-id": sent})
+    assert (answer.headers["x-request-id"].encode() == sent) == kept
+    assert answer.headers["x-request-id"].isprintable()
+
+
+@pytest.mark.parametrize(
+    ("body", "field"),
+    [
+        ({"latitude": 36.0}, "longitude"),
+        ({"longitude": -86.5}, "latitude"),
+        ({"latitude": None, "longitude": -86.5}, "latitude"),
+        ({"started_at": "2999-01-01T00:00:00Z"}, "started_at"),
+        ({"started_at": "2025-01-16T10:32:01Z"}, "started_at"),
+    ],
+)
+async def test_an_incident_is_at_one_place_and_in_this_time(body: dict, field: str):
+    async with client(make_context()) as http:
+        answer = await http.post("/api/incidents", json={"type": "works", **body})
+    assert answer.status_code == 422
+    assert [error["field"] for error in answer.json()["errors"]] == [field]
+    assert "expected" in answer.json()["errors"][0]["reason"]
+
+
+async def test_works_can_be_planned_within_a_year():
+    async with client(make_context()) as http:
+        planned = {"type": "works", "latitude": 0, "longitude": 0.0, "started_at": "2025-01-15T10:32:00Z"}
+        answer = await http.post("/api/incidents", json=planned)
+    assert (answer.status_code, answer.json()["started_at"]) == (201, "2025-01-15T10:32:00Z")
+
+
+@pytest.mark.parametrize("change", [{"latitude": 36.0}, {"longitude": None}, {"latitude": None, "longitude": 1.0}])
+async def test_a_place_is_edited_as_a_whole(change: dict):
+    async with client(make_context()) as http:
+        made = await http.post("/api/incidents", json={"type": "works", "sensor_id": "SENSOR_001"})
+        answer = await http.patch(made.headers["location"], json=change)
+        assert answer.status_code == 422
+        moved = await http.patch(made.headers["location"], json={"latitude": None, "longitude": None})
+    assert (moved.status_code, moved.json()["latitude"], moved.json()["longitude"]) == (200, None, None)
+
+
+async def test_a_handshake_is_asked_for():
+    async with client(make_context()) as http:
+        answer = await http.get("/ws/real-time")
+    assert (answer.headers["upgrade"], answer.headers["connection"]) == ("websocket", "Upgrade")
+    assert "WebSocket" in answer.json()["detail"]
+
+
+async def test_the_window_of_a_past_time_reaches_as_far_as_it_did_then():
+    """A live feed's readings may be ahead of the clock; what was answered then is answered again."""
+    live = FeedClock(wall=lambda: NOW, feed=Feed("kafka"))
+    at = datetime(2024, 1, 15, 9, 2, tzinfo=UTC)
+    context = make_context(clock=live)
+    assert until_for(context, None) == until_for(context, NOW)
+    assert until_for(context, at) == datetime(2024, 1, 15, 9, 10, tzinfo=UTC)
+    assert until_for(make_context(), at) == at + timedelta(minutes=3)
