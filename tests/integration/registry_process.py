@@ -27,8 +27,8 @@ STEPS = {"open", "os.link", "os.listdir", "os.mkdir", "os.remove", "os.rename", 
 
 def model(seed: int) -> Model:
     training = Training(
-        features=FEATURES, targets=("speed",), horizons=1, interval_s=300, sensors=1, start=NOON, end=NOON, seed=seed,
-        metrics={},
+        forecaster="graph_mlp", features=FEATURES, targets=("speed",), horizons=1, interval_s=300, sensors=1,
+        start=NOON, end=NOON, seed=seed, judged_start=NOON, judged_end=NOON, metrics={},
     )  # fmt: skip
     return Model("m", training, {"net/weights": np.full(3, seed), "trees": f"tree {seed}"})
 

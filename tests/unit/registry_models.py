@@ -15,6 +15,7 @@ from roadcast.registry.registry import Model, Registry
 NOON = datetime(2026, 3, 2, 12, 0, 0, 123_456, UTC)
 FEATURES = ("speed, 12 ticks back", "usual speed at the target time")
 TRAINING = Training(
+    forecaster="graph_mlp",
     features=FEATURES,
     targets=("speed",),
     horizons=12,
@@ -23,6 +24,8 @@ TRAINING = Training(
     start=datetime(2026, 1, 1, tzinfo=UTC),
     end=datetime(2026, 3, 1, tzinfo=UTC),
     seed=7,
+    judged_start=datetime(2026, 2, 22, tzinfo=UTC),
+    judged_end=datetime(2026, 3, 1, tzinfo=UTC),
     metrics={"mae_15": 2.63, "rmse_15": 4.69},
 )
 

@@ -70,8 +70,10 @@ def test_the_layout_is_the_documented_one(tmp_path: Path) -> None:
         "created_at": "2026-03-02T12:00:00.123456Z",
         "code_version": __version__,
         "training": {
-            "features": list(FEATURES), "targets": ["speed"], "horizons": 12, "interval_s": 300, "sensors": 3,
+            "forecaster": "graph_mlp", "features": list(FEATURES), "targets": ["speed"], "horizons": 12,
+            "interval_s": 300, "sensors": 3,
             "start": "2026-01-01T00:00:00Z", "end": "2026-03-01T00:00:00Z", "seed": 7,
+            "judged_start": "2026-02-22T00:00:00Z", "judged_end": "2026-03-01T00:00:00Z",
             "metrics": {"mae_15": 2.63, "rmse_15": 4.69},
         },
         "parts": {

@@ -42,10 +42,12 @@ class ModelRefused(RoadcastError):
 class Training(msgspec.Struct, frozen=True, kw_only=True):
     """What a model was made from and for.
 
-    features: one readable line for each feature that it takes, in order; a model serves only code that has the same
-    lines. start, end: event times of the history it was fitted on. metrics: what it is worth, out of sample, by name.
+    forecaster: which of ours it is. features: one readable line for each feature that it takes, in order; a model
+    serves only code that has the same lines. start, end: event times of the history it was fitted on. metrics: what it
+    is worth, by name, measured on targets from judged_start to judged_end that it had not seen.
     """
 
+    forecaster: str
     features: tuple[str, ...]
     targets: tuple[str, ...]
     horizons: _Positive
@@ -54,6 +56,8 @@ class Training(msgspec.Struct, frozen=True, kw_only=True):
     start: AwareTime
     end: AwareTime
     seed: int
+    judged_start: AwareTime
+    judged_end: AwareTime
     metrics: dict[str, float]
 
 
