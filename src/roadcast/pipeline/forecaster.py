@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from roadcast.child import Child, ChildDown
 from roadcast.domain.units import TOLERANCE_SHARE
+from roadcast.forecasting.calibration import Tolerance
 from roadcast.forecasting.engine import Engine, Issue
 from roadcast.forecasting.forecaster import Forecaster
 from roadcast.forecasting.forecasters import QUICK
@@ -35,7 +36,7 @@ class EngineConfig:
 
     def engine(self, *forecasters: Forecaster) -> Engine:
         """An engine that has learnt nothing yet, with these forecasters or all."""
-        return Engine(self.horizons, self.tolerance_mph, TOLERANCE_SHARE, forecasters or QUICK)
+        return Engine(self.horizons, Tolerance(self.tolerance_mph, TOLERANCE_SHARE), forecasters or QUICK)
 
     def learner(self) -> "Learner":
         """What the process holds."""
