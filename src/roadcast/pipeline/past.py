@@ -6,16 +6,18 @@ Whoever reads it holds no more than a piece of it.
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
+from datetime import datetime
 
 import numpy as np
 from numpy.typing import NDArray
 
 from roadcast.child import Child
+from roadcast.domain.clock import Feed, FeedClock
 from roadcast.domain.sensor import Link, Sensor, free_speeds
-from roadcast.domain.times import DAY_MS
+from roadcast.domain.times import DAY_MS, from_ms, to_ms
 from roadcast.forecasting.graph import Graph
 from roadcast.forecasting.history import SPEED, VOLUME, History
-from roadcast.storage import readings, sensors
+from roadcast.storage import marks, readings, sensors
 from roadcast.storage.engine import Database, Reader
 from roadcast.windows import tick_grid
 
@@ -85,6 +87,14 @@ class Span:
         """A history in which everything is missing yet."""
         values = np.full((self.ticks, self.sensors, len(LEARNT)), np.nan, np.float32)
         return History(values, LEARNT, self.end_ms, self.interval_ms, self.timezone)
+
+
+async def newest_window(database: Database, wall: datetime, interval_ms: int) -> int | None:
+    """The end of the feed's newest window that holds readings and is over, None where there is none."""
+    async with database.read() as reader:
+        clock = FeedClock(lambda: wall, await marks.feed(reader) or Feed())
+        over_ms = to_ms(clock.now()) // interval_ms * interval_ms
+        return await readings.newest_tick(reader, from_ms(over_ms))
 
 
 class Gathering:
