@@ -66,7 +66,7 @@ def hold_out(history: History, graph: Graph, horizons: int, tolerance: Tolerance
     days = _days(history, len(history))
     if days < LEAST_DAYS:
         raise TooLittleHistory(
-            f"{days:.1f} days of speeds are stored: at least {LEAST_DAYS} are needed, one to learn from and one to "
+            f"{np.floor(days * 10) / 10:.1f} days of speeds are stored: at least {LEAST_DAYS} are needed, one to learn from and one to "
             "judge by.",
             remedy=REMEDY,
         )
