@@ -11,6 +11,7 @@ import msgspec
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 from rich.table import Table
+from rich.text import Text
 
 from roadcast.domain.clock import wall_clock
 from roadcast.domain.times import from_ms
@@ -19,7 +20,7 @@ from roadcast.errors import Conflict, NotFound
 from roadcast.forecasting.calibration import Tolerance
 from roadcast.forecasting.forecaster import NAIVE
 from roadcast.forecasting.training import TooLittleHistory, Verdict, gain
-from roadcast.pipeline.champion import MODEL
+from roadcast.pipeline.champion import MODEL, load_version
 from roadcast.pipeline.past import FIT_DAYS, newest_window
 from roadcast.pipeline.training import READING, Report, Step, TrainingConfig, train
 from roadcast.registry.aliases import Change
@@ -52,7 +53,7 @@ class TrainWish:
         return TrainingConfig(
             interval_ms=settings.interval_s * 1000,
             timezone=settings.timezone,
-            horizons=settings.horizon_minutes * 60 // settings.interval_s,
+            horizons=settings.horizons,
             tolerance=Tolerance(settings.units.tolerance_mph, TOLERANCE_SHARE),
             days=self.days or FIT_DAYS,
             names=self.names,
@@ -124,14 +125,15 @@ def show_model(settings: Settings, version: str, *, as_json: bool) -> None:
     for name, value in _described(manifest):
         table.add_row(name, value)
     for change in changes:
-        table.add_row(f"{change.action} {_stamp(change.recorded_at)}", _why(change))
+        table.add_row(f"{change.action.replace('_', ' ')} {_stamp(change.recorded_at)}", Text(_why(change)))
     Console(width=max(console.width, TABLE_WIDTH)).print(table)
 
 
 def promote_model(settings: Settings, version: str, reason: str, *, as_json: bool) -> None:
     """Let a version serve from the feed's newest window on."""
     found = registry(settings)
-    metrics = _existing(found, version).training.metrics
+    _existing(found, version)
+    metrics = load_version(found, version, settings.horizons, settings.interval_s).training.metrics
     at = _now(settings)
     _tell(_changed(lambda: found.promote(MODEL, version, at, metrics | {"reason": reason})), as_json=as_json)
 
@@ -217,7 +219,7 @@ def _versions(known: Sequence[tuple[str, Manifest | ModelRefused]], champion: st
     for version, what in known:
         mark = "*" if version == champion else ""
         if isinstance(what, ModelRefused):
-            table.add_row(mark, version, *[""] * 6, what.message)
+            table.add_row(mark, version, *[""] * 6, Text(what.message))
             continue
         training, metrics = what.training, what.training.metrics
         table.add_row(

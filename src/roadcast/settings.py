@@ -178,6 +178,11 @@ class Settings(BaseSettings):
     )
 
     @property
+    def horizons(self) -> int:
+        """How many windows ahead forecasts reach."""
+        return self.horizon_minutes * 60 // self.interval_s
+
+    @property
     def models_dir(self) -> Path:
         """Where the versions of models lie."""
         return self.model_store or self.data_dir / "models"

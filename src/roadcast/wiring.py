@@ -143,24 +143,19 @@ class System:
     @property
     def predict_config(self) -> PredictConfig:
         """What predict is told."""
-        engine = EngineConfig(self.horizons, self.settings.units.tolerance_mph)
+        engine = EngineConfig(self.settings.horizons, self.settings.units.tolerance_mph)
         topics = self.topics
         return PredictConfig(topics.aggregates, topics.predictions, self.interval_ms, self.settings.timezone, engine)
 
     @property
     def score_config(self) -> ScoreConfig:
         """What score is told."""
-        return ScoreConfig(self.topics.predictions, self.interval_ms, self.horizons, self.settings.timezone)
+        return ScoreConfig(self.topics.predictions, self.interval_ms, self.settings.horizons, self.settings.timezone)
 
     @property
     def interval_ms(self) -> int:
         """Length of a window."""
         return self.settings.interval_s * 1000
-
-    @property
-    def horizons(self) -> int:
-        """How many windows ahead forecasts reach."""
-        return self.settings.horizon_minutes * 60 // self.settings.interval_s
 
 
 @asynccontextmanager

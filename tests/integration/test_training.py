@@ -254,13 +254,13 @@ def test_the_life_of_versions_on_the_command_line(
     assert f"{newest['metrics']['rmse']:.3f}" in rows[0]
     assert "2012-03-15 00:00" in rows[0]
 
-    assert roadcast("models", "promote", oldest["version"], "--reason", "it is older", "--json") == 0
+    assert roadcast("models", "promote", oldest["version"], "--reason", "it is [/older]", "--json") == 0
     change = document(capsys)
     assert (change["version"], change["action"]) == (oldest["version"], "promoted")
     assert change["effective_at"] == rfc3339(from_ms(START_MS + 3 * DAY_MS))
-    assert change["evidence"]["reason"] == "it is older"
+    assert change["evidence"]["reason"] == "it is [/older]"
     assert roadcast("models", "show", oldest["version"]) == 0
-    assert "it is older" in capsys.readouterr().out
+    assert "it is [/older]" in capsys.readouterr().out
     assert roadcast("models", "rollback", "--reason", "it is worse") == 0
     assert f"{newest['version']} serves from 2012-03-15 00:00 on" in capsys.readouterr().out
     assert roadcast("models", "show", newest["version"], "--json") == 0
@@ -271,7 +271,11 @@ def test_the_life_of_versions_on_the_command_line(
 
 
 def test_refusals_are_one_line_with_the_remedy(
-    roadcast: Command, address: Address, capsys: pytest.CaptureFixture[str], tmp_path: Path
+    roadcast: Command,
+    address: Address,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
 ) -> None:
     assert refused(roadcast("train"), capsys).startswith("No readings are stored. Import some history: ")
     assert refused(roadcast("models", "rollback"), capsys).startswith("No version serves yet. roadcast models promote")
@@ -288,6 +292,10 @@ def test_refusals_are_one_line_with_the_remedy(
     assert roadcast("train", "--forecasters", "graph_autoregression", "--json") == 0
     version = document(capsys)["version"]
     assert refused(roadcast("models", "promote", version), capsys).endswith(f"since 2012-03-15T00:00:00Z. {remedy}")
+    monkeypatch.setenv("HORIZON_MINUTES", "30")
+    assert refused(roadcast("models", "promote", version), capsys).startswith(
+        f"Model file traffic/{version}/manifest.json: found 72 features, expected 66."
+    )
     assert refused(roadcast("models", "rollback"), capsys).endswith(f"no other version was named before it. {remedy}")
 
 

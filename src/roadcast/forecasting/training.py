@@ -65,11 +65,9 @@ def hold_out(history: History, graph: Graph, horizons: int, tolerance: Tolerance
     history = history.last(len(history) - int(heard[0]))
     days = _days(history, len(history))
     if days < LEAST_DAYS:
-        raise TooLittleHistory(
-            f"{np.floor(days * 10) / 10:.1f} days of speeds are stored: at least {LEAST_DAYS} are needed, one to learn from and one to "
-            "judge by.",
-            remedy=REMEDY,
-        )
+        stored = f"{np.floor(days * 10) / 10:.1f} days of speeds are stored"
+        needed = f"at least {LEAST_DAYS} are needed, one to learn from and one to judge by"
+        raise TooLittleHistory(f"{stored}: {needed}.", remedy=REMEDY)
     held_out = float(np.clip(days * HELD_OUT_SHARE, LEAST_DAYS_HELD_OUT, MOST_DAYS_HELD_OUT))
     first = len(history) - int(held_out * DAY_MS / history.interval_ms)
     if np.isnan(history.of(SPEED)[first:]).all():
