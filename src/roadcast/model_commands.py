@@ -53,7 +53,7 @@ class TrainWish:
         return TrainingConfig(
             interval_ms=settings.interval_s * 1000,
             timezone=settings.timezone,
-            horizons=settings.horizons,
+            horizons=settings.reach,
             tolerance=Tolerance(settings.units.tolerance_mph, TOLERANCE_SHARE),
             days=self.days or FIT_DAYS,
             names=self.names,
@@ -133,7 +133,7 @@ def promote_model(settings: Settings, version: str, reason: str, *, as_json: boo
     """Let a version serve from the feed's newest window on."""
     found = registry(settings)
     _existing(found, version)
-    metrics = load_version(found, version, settings.horizons, settings.interval_s).training.metrics
+    metrics = load_version(found, version, settings.reach, settings.interval_s).training.metrics
     at = _now(settings)
     _tell(_changed(lambda: found.promote(MODEL, version, at, metrics | {"reason": reason})), as_json=as_json)
 

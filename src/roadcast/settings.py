@@ -30,6 +30,8 @@ from roadcast.errors import SettingsError
 DOCUMENTED_SECRET = "your-secret-key-here"  # noqa: S105 - the mission's placeholder, refused in production
 MIN_SECRET_LENGTH = 32
 ENV_FILE = Path(".env")
+LONGEST_MINUTES = 120
+"""How far ahead a forecast can be asked for, however far those reach that are issued."""
 _ENCODING = "utf-8-sig"
 _OF_A_SERVER = {"db_port", "db_name", "db_user", "db_password"}
 _LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
@@ -179,8 +181,13 @@ class Settings(BaseSettings):
 
     @property
     def horizons(self) -> int:
-        """How many windows ahead forecasts reach."""
+        """How many windows ahead forecasts are issued."""
         return self.horizon_minutes * 60 // self.interval_s
+
+    @property
+    def reach(self) -> int:
+        """How many windows ahead forecasters can look."""
+        return max(self.horizon_minutes, LONGEST_MINUTES) * 60 // self.interval_s
 
     @property
     def models_dir(self) -> Path:

@@ -143,9 +143,11 @@ class System:
     @property
     def predict_config(self) -> PredictConfig:
         """What predict is told."""
-        engine = EngineConfig(self.settings.horizons, self.settings.units.tolerance_mph)
-        topics = self.topics
-        return PredictConfig(topics.aggregates, topics.predictions, self.interval_ms, self.settings.timezone, engine)
+        engine = EngineConfig(self.settings.reach, self.settings.units.tolerance_mph)
+        return PredictConfig(
+            self.topics.aggregates, self.topics.predictions, self.interval_ms, self.settings.horizons,
+            self.settings.timezone, engine,
+        )  # fmt: skip
 
     @property
     def score_config(self) -> ScoreConfig:
@@ -308,7 +310,7 @@ class _Parts:
 
     async def _on_change(self) -> None:
         await self._reload()
-        await self.predict.reload()
+        self.predict.reload()
 
     async def _predict_when_loaded(self) -> None:
         await self.demo_loaded.wait()
@@ -350,4 +352,4 @@ class _Parts:
         """The older history is there too: learn from all of it."""
         async with self.system.database.write() as writer:
             await marks.set_meta(writer, _DEMO_HISTORY, "complete")
-        await self.predict.reload()
+        self.predict.reload()

@@ -267,7 +267,7 @@ def test_the_life_of_versions_on_the_command_line(
     shown = document(capsys)
     assert shown["champion"] is True
     assert [change["action"] for change in shown["changes"]] == ["promoted", "rolled_back"]
-    assert len(shown["manifest"]["training"]["features"]) == 72
+    assert len(shown["manifest"]["training"]["features"]) == 84
 
 
 def test_refusals_are_one_line_with_the_remedy(
@@ -292,9 +292,9 @@ def test_refusals_are_one_line_with_the_remedy(
     assert roadcast("train", "--forecasters", "graph_autoregression", "--json") == 0
     version = document(capsys)["version"]
     assert refused(roadcast("models", "promote", version), capsys).endswith(f"since 2012-03-15T00:00:00Z. {remedy}")
-    monkeypatch.setenv("HORIZON_MINUTES", "30")
+    monkeypatch.setenv("INTERVAL_S", "600")
     assert refused(roadcast("models", "promote", version), capsys).startswith(
-        f"Model file traffic/{version}/manifest.json: found 72 features, expected 66."
+        f"Model file traffic/{version}/manifest.json: found 84 features, expected 72."
     )
     assert refused(roadcast("models", "rollback"), capsys).endswith(f"no other version was named before it. {remedy}")
 

@@ -70,7 +70,7 @@ def same_bytes(one: Issue, other: Issue) -> bool:
     return all(
         np.asarray(getattr(one, field.name)).tobytes() == np.asarray(getattr(other, field.name)).tobytes()
         for field in fields(Issue)
-        if field.name != "candidates"
+        if field.name not in {"candidates", "calibrations"}
     ) and all(one.candidates[name].tobytes() == other.candidates[name].tobytes() for name in one.candidates)
 
 

@@ -108,13 +108,14 @@ class Calibration:
 
     offsets: [H, ages, levels, Q] in widths; errors: [H, ages, levels, 2] how many of the median, and their sizes;
     squares: [H, 2] how many of the point, and their squares; kept: [3, BINS] how often confidence was said, its sum,
-    and hits.
+    and hits; rehearsals: whether it began with one.
     """
 
     offsets: NDArray[np.float64]
     errors: NDArray[np.float64]
     squares: NDArray[np.float64]
     kept: NDArray[np.float64]
+    rehearsals: int = 0
 
     @classmethod
     def empty(cls, horizons: int) -> Self:

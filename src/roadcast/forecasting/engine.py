@@ -1,7 +1,9 @@
 """The engine: fits every forecaster, judges each by its errors, and serves the one that errs least."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from copy import deepcopy
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,7 +26,8 @@ class Issue:
     speed: [S, H] mph; volume: [S, H] vehicles per interval; quantiles: [S, H, Q] mph at `forecaster.PROBABILITIES`;
     tolerance: [S, H] mph; confidence: [S, H] probability that the speed comes true within the tolerance;
     age_ticks: [S] age of the last speed, STATE_TICKS where there is none so young;
-    candidates: the speed [S, H] that each forecaster gives, by name, before any correction.
+    candidates: the speed [S, H] that each forecaster gives, by name, before any correction;
+    calibrations: what is known of the errors of each by now, which is all that must be kept to go on after a restart.
     """
 
     issued_ms: int
@@ -37,6 +40,24 @@ class Issue:
     tolerance: NDArray[np.float32]
     age_ticks: NDArray[np.int64]
     candidates: dict[str, NDArray[np.float32]]
+    calibrations: Mapping[str, Calibration]
+
+
+class Memory(NamedTuple):
+    """What was known of each forecaster's errors when it issued, by its name."""
+
+    issued_ms: int
+    calibrations: Mapping[str, Calibration]
+
+
+class Past(NamedTuple):
+    """The last issues of a process before this one, in their order.
+
+    history: ends with the last of them, and begins STATE_TICKS before the first.
+    """
+
+    memories: Sequence[Memory]
+    history: History
 
 
 @dataclass(slots=True)
@@ -60,24 +81,26 @@ class Engine:
     forecasters: Sequence[Forecaster] = QUICK
     _version: str = field(default="unfitted", init=False)
     _contenders: dict[str, _Contender] = field(default_factory=dict[str, _Contender], init=False)
-    _rehearsed: bool = field(default=False, init=False)
 
-    def fit(self, history: History, graph: Graph, reference_speed: NDArray[np.float32]) -> None:
-        """Fit every forecaster; the first time that there is enough history, also learn what errors to expect."""
+    def fit(
+        self, history: History, graph: Graph, reference_speed: NDArray[np.float32], past: Past | None = None
+    ) -> None:
+        """Fit every forecaster; the first time that there is enough history, also learn what errors to expect.
+
+        past: to go on from.
+        """
         enough = len(history) * history.interval_ms * (1 - REHEARSED_SHARE) >= DAY_MS
         task = Task(history, graph, SPEED, self.horizons, len(history), self.tolerance)
         for forecaster in self.forecasters:
-            before = self._contenders.get(forecaster.name)
-            fitted = _Contender(
-                forecaster.fit(history, graph, SPEED, self.horizons),
-                forecaster.fit(history, graph, VOLUME, self.horizons),
-                before.judge if before else self._new_judge(forecaster.name),
-            )
-            fitted.judge.reference = reference_speed
-            if enough and not self._rehearsed:
-                fitted.judge.calibration = rehearse(forecaster, task)
-            self._contenders[forecaster.name] = fitted
-        self._rehearsed = self._rehearsed or enough
+            name, before = forecaster.name, self._contenders.get(forecaster.name)
+            speed, volume = (forecaster.fit(history, graph, target, self.horizons) for target in (SPEED, VOLUME))
+            judge = before.judge if before else self._new_judge(name)
+            judge.reference = reference_speed
+            self._contenders[name] = _Contender(speed, volume, judge)
+            if past is not None:
+                self._remember(name, past)
+            if enough and not judge.calibration.rehearsals:
+                judge.calibration = rehearse(forecaster, task)
         self._version = f"{from_ms(history.end_ms):%Y-%m-%dT%H:%MZ}" if len(history) else "unfitted"
 
     def calibrations(self) -> dict[str, Calibration]:
@@ -105,10 +128,20 @@ class Engine:
             tolerance=judged[served].tolerance,
             age_ticks=age,
             candidates={name: each.median for name, each in judged.items()},
+            calibrations=deepcopy(self.calibrations()),
         )
 
     def _new_judge(self, name: str) -> Judge:
         return Judge(name, SPEED, self.tolerance, np.empty(0, np.float32), Calibration.empty(self.horizons))
+
+    def _remember(self, name: str, past: Past) -> None:
+        """Take up what was known of a forecaster at each issue, as if these had just been made."""
+        each, history = self._contenders[name], past.history
+        for issued_ms, calibrations in past.memories:
+            ticks = len(history) - (history.end_ms - issued_ms) // history.interval_ms
+            calibration = calibrations.get(name)
+            if ticks > 0 and calibration is not None and len(calibration.offsets) == self.horizons:
+                each.judge.remember(each.speed, history.until(ticks), calibration)
 
     def _served(self) -> str:
         """The forecaster with the lowest root mean square error over all horizons; the first while errors are few.

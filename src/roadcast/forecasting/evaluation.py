@@ -75,6 +75,7 @@ def learn_errors(name: str, fitted: Fitted, task: Task, ticks: range) -> Calibra
         truth = following(task.history.of(task.target)[known : ticks.stop], task.horizons)
         for state, counts in _with_gaps(task.history.until(known).last(STATE_TICKS), turn):
             judge.calibration.learn(judge.judge(fitted, state), np.where(counts[:, None], truth, np.float32(np.nan)))
+    judge.calibration.rehearsals = 1
     return judge.calibration
 
 

@@ -52,8 +52,15 @@ class Judge:
             self._pending.append(_Pending(state.end_ms, judged))
         return judged
 
+    def remember(self, fitted: Fitted, state: History, calibration: Calibration) -> None:
+        """Take up what was known after a step from this state, as if it had just been made."""
+        self.calibration = calibration
+        self._seen_ms = state.end_ms
+        self._pending.append(_Pending(state.end_ms, self.judge(fitted, state)))
+
     def judge(self, fitted: Fitted, state: History) -> Judged:
         """The forecast of what follows a state, with its word."""
+        state = state.last(STATE_TICKS)
         forecast = fitted.forecast(state)
         _, age = last_observed(state.of(self.target))
         reference = np.full(state.sensors, np.nan, np.float32)

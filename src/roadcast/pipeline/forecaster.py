@@ -1,7 +1,7 @@
 """The forecaster's process, which learns from a history that comes piece by piece, and what serves without it."""
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import cast
 
 import numpy as np
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from roadcast.child import Child, ChildDown
 from roadcast.domain.units import TOLERANCE_SHARE
 from roadcast.forecasting.calibration import Tolerance
-from roadcast.forecasting.engine import Engine, Issue
+from roadcast.forecasting.engine import Engine, Issue, Past
 from roadcast.forecasting.forecaster import Forecaster
 from roadcast.forecasting.forecasters import QUICK
 from roadcast.forecasting.graph import Graph
@@ -29,7 +29,7 @@ _PAUSES_S = (1, 2, 5, 15, 60, 300)
 
 @dataclass(frozen=True, slots=True)
 class EngineConfig:
-    """How many ticks ahead, and what counts as right."""
+    """How many ticks ahead it can look, and what counts as right."""
 
     horizons: int
     tolerance_mph: float
@@ -50,10 +50,10 @@ class Learner(Gathering):
         super().__init__()
         self._engine = engine
 
-    def fit(self, graph: Graph, reference_speed: NDArray[np.float32]) -> int:
+    def fit(self, graph: Graph, reference_speed: NDArray[np.float32], past: Past | None) -> int:
         """Fit on the history; on how many ticks."""
         history = self.gathered()
-        self._engine.fit(history, graph, reference_speed)
+        self._engine.fit(history, graph, reference_speed, past)
         return len(history)
 
     def step(self, state: History) -> Issue:
@@ -73,6 +73,11 @@ class ForecasterProcess:
         self._failures = 0
 
     @property
+    def is_new(self) -> bool:
+        """Whether there is no process, so that the next fit starts one, which knows nothing."""
+        return not self._child.running
+
+    @property
     def may_return(self) -> bool:
         """Whether it is down and the time has come to try again."""
         return not self._child.running and time.monotonic() >= self._retry_at_s
@@ -87,16 +92,15 @@ class ForecasterProcess:
         pieces: Pieces,
         graph: Graph,
         reference_speed: NDArray[np.float32],
-        *,
-        afresh: bool,
+        past: Past | None,
     ) -> None:
-        """Fit on the pieces of a history; `afresh` by an engine that knows nothing."""
+        """Fit on the pieces of a history; a new process goes on from `past`."""
         began = time.monotonic()
         try:
-            if afresh or not self._child.running:
+            if not self._child.running:
                 self._child.start()
             await hand_over(self._child, span, pieces)
-            ticks = await self._child.call("fit", graph, reference_speed, timeout_s=FIT_TIMEOUT_S)
+            ticks = await self._child.call("fit", graph, reference_speed, past, timeout_s=FIT_TIMEOUT_S)
         except ChildDown as error:
             self._down(error)
         else:
@@ -105,13 +109,13 @@ class ForecasterProcess:
             log.info("fitted", ticks=ticks, sensors=span.sensors, seconds=round(time.monotonic() - began, 2))
 
     async def step(self, state: History) -> Issue:
-        """The next step of the engine, or of the fallback."""
+        """The next step of the engine, or of the fallback, which leaves nothing behind to go on from."""
         if self._child.running:
             try:
                 return cast("Issue", await self._child.call("step", state, timeout_s=STEP_TIMEOUT_S))
             except ChildDown as error:
                 self._down(error)
-        return self._fallback.step(state)
+        return replace(self._fallback.step(state), calibrations={})
 
     def _down(self, error: ChildDown) -> None:
         """Fall back, and try again after a pause that grows."""
