@@ -292,11 +292,11 @@ def test_refusals_are_one_line_with_the_remedy(
     assert roadcast("train", "--forecasters", "graph_autoregression", "--json") == 0
     version = document(capsys)["version"]
     assert refused(roadcast("models", "promote", version), capsys).endswith(f"since 2012-03-15T00:00:00Z. {remedy}")
+    assert refused(roadcast("models", "rollback"), capsys).endswith(f"no other version was named before it. {remedy}")
     monkeypatch.setenv("INTERVAL_S", "600")
     assert refused(roadcast("models", "promote", version), capsys).startswith(
         f"Model file traffic/{version}/manifest.json: found 84 features, expected 72."
     )
-    assert refused(roadcast("models", "rollback"), capsys).endswith(f"no other version was named before it. {remedy}")
 
 
 def test_a_damaged_version_is_listed_with_what_is_wrong(
