@@ -70,7 +70,8 @@ def train_model(settings: Settings, wish: TrainWish) -> None:
         _print_json(_told(report))
         return
     Console(width=max(console.width, TABLE_WIDTH)).print(_scores(report.verdict))
-    done = f"promoted, from {_stamp(report.training.end)} on" if report.promoted else "saved, not promoted"
+    kept = "not promoted" if wish.promotes else "not promoted, as you wished"
+    done = f"promoted, from {_stamp(report.training.end)} on" if report.promoted else f"saved, {kept}"
     _print(f"{report.version} {done}: {report.reason}")
     _print(f"{report.seconds:.1f} s, of which {report.cost.cpu_s:.1f} CPU-s of training; {report.cost.peak_mb:.0f} MB")
 
