@@ -3,7 +3,9 @@
 import asyncio
 import multiprocessing
 import os
+import resource
 import signal
+import sys
 from collections.abc import Callable
 from multiprocessing.connection import Connection
 from multiprocessing.context import SpawnProcess
@@ -102,6 +104,11 @@ class Child:
         self.deaths += 1
         log.error("child_down", child=self._name, reason=reason)
         return ChildDown(f"the {self._name}'s process {reason}")
+
+
+def peak_mb() -> float:
+    """The most memory that this process has held, in MiB."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1 << 20 if sys.platform == "darwin" else 1 << 10)
 
 
 def _exchange(pipe: Connection, method: str, arguments: tuple[object, ...]) -> tuple[str | None, object]:

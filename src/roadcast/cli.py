@@ -243,6 +243,64 @@ def _numbers(name: str, text: str) -> list[int]:
     return [int(part) for part in parts]
 
 
+JsonOption = Annotated[bool, typer.Option("--json", help="Print a JSON document instead of a table.")]
+VersionArgument = Annotated[str, typer.Argument(help="The version, as `roadcast models list` names it.")]
+ReasonOption = Annotated[str, typer.Option(help="Why, for those who look later.")]
+
+
+@app.command()
+def train(
+    days: Annotated[int | None, typer.Option(help="Days of history at most; by default 56.", min=2)] = None,
+    forecasters: Annotated[
+        str | None, typer.Option(help="Candidates, comma-separated; by default all that the network's size allows.")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Seed of those that learn by chance.", min=0)] = 0,
+    no_promote: Annotated[bool, typer.Option("--no-promote", help="Save the version and let it not serve.")] = False,
+    json: JsonOption = False,
+) -> None:
+    """Train on what is stored: the best candidate becomes a version, and serves where it beats who did so far."""
+    from roadcast.model_commands import TrainWish, train_model  # noqa: PLC0415
+
+    names = [name.strip() for name in forecasters.split(",")] if forecasters else []
+    train_model(load_settings(), TrainWish(days, names, seed, promotes=not no_promote, as_json=json))
+
+
+models = typer.Typer(help="Versions of the trained model.", no_args_is_help=True)
+app.add_typer(models, name="models")
+
+
+@models.command("list")
+def list_versions(json: JsonOption = False) -> None:
+    """List all versions, the newest first."""
+    from roadcast.model_commands import list_models  # noqa: PLC0415
+
+    list_models(load_settings(), as_json=json)
+
+
+@models.command("show")
+def show_version(version: VersionArgument, json: JsonOption = False) -> None:
+    """Show what is known about a version."""
+    from roadcast.model_commands import show_model  # noqa: PLC0415
+
+    show_model(load_settings(), version, as_json=json)
+
+
+@models.command("promote")
+def promote_version(version: VersionArgument, reason: ReasonOption = "by hand", json: JsonOption = False) -> None:
+    """Let a version serve from the feed's newest window on."""
+    from roadcast.model_commands import promote_model  # noqa: PLC0415
+
+    promote_model(load_settings(), version, reason, as_json=json)
+
+
+@models.command("rollback")
+def roll_back(reason: ReasonOption = "by hand", json: JsonOption = False) -> None:
+    """Let the version before serve again, from the feed's newest window on."""
+    from roadcast.model_commands import rollback_model  # noqa: PLC0415
+
+    rollback_model(load_settings(), reason, as_json=json)
+
+
 @app.command()
 def simulate(
     draw: Annotated[Path, typer.Option(help="Folder for the pictures.")],

@@ -2,8 +2,8 @@
 
 import asyncio
 import time
-from collections.abc import Generator, Iterable, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from datetime import date, timedelta
 from pathlib import Path
@@ -20,7 +20,6 @@ from roadcast.domain.reading import ReadingBatch
 from roadcast.domain.times import from_ms, rfc3339, to_ms
 from roadcast.domain.units import TOLERANCE_SHARE, Units
 from roadcast.embedded.postgres import find as find_embedded
-from roadcast.embedded.postgres import running as running_embedded
 from roadcast.errors import SourceError
 from roadcast.flow.corridor import simulate_days
 from roadcast.flow.road import demo_corridor
@@ -45,7 +44,7 @@ from roadcast.settings import Settings
 from roadcast.sources.formats import Chunk, SourceFile, ticks
 from roadcast.sources.replay import TIMEOUT_S, Answer, replay
 from roadcast.storage.engine import Address
-from roadcast.store import connect, database_address, embedded_address, expect_usable, prepare
+from roadcast.store import connect, database_address, embedded_address, expect_usable, prepare, running
 
 SETTLE_S = 60.0
 """How long a replay waits at its end for the last forecast."""
@@ -64,7 +63,7 @@ def latest_ms(settings: Settings) -> int:
 
 def import_history(settings: Settings, source: SourceFile, *, strict: bool) -> None:
     """Load a file's sensors, links and readings into the store."""
-    with _store(settings) as address:
+    with running(settings) as address:
         done = asyncio.run(_import(settings, address, source, strict=strict))
     _tell_conversions(source)
     account = done.account
@@ -305,16 +304,6 @@ def draw_day(folder: Path, day: str | None, seed: int) -> None:
     [simulated] = simulate_days(corridor, seed, [which], with_cells=True)
     for path in draw_corridor(folder, simulated, corridor):
         console.print(str(path))
-
-
-@contextmanager
-def _store(settings: Settings) -> Generator[Address]:
-    """Where the store is: by DB_HOST, else the embedded one, which runs as long as the block if it did not before."""
-    if settings.db_host is not None:
-        yield database_address(settings)
-        return
-    with running_embedded(settings.data_dir) as found:
-        yield embedded_address(found, settings.data_dir)
 
 
 def _progress() -> Progress:

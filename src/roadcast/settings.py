@@ -13,7 +13,15 @@ from typing import Annotated, Any, Literal, Self
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from dotenv.parser import Binding, parse_stream
-from pydantic import AfterValidator, Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Field,
+    SecretStr,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
 
 from roadcast.domain.forecast import LONGEST_MINUTES
@@ -52,6 +60,12 @@ def _zone(name: str) -> str:
     except (ZoneInfoNotFoundError, ValueError) as error:
         raise ValueError("expected a time zone name such as America/Los_Angeles") from error
     return name
+
+
+def _folder(value: object) -> object:
+    if isinstance(value, str) and "://" in value:
+        raise ValueError("expected a folder such as /srv/models, the only kind of store that this version knows")
+    return value
 
 
 def _split(value: object) -> object:
@@ -131,6 +145,9 @@ class Settings(BaseSettings):
 
     # System
     data_dir: Path = setting("System", Path("var"), "Everything that is written but LOG_FILE.")
+    model_store: Annotated[Path | None, BeforeValidator(_folder)] = setting(
+        "System", None, "Folder of the versions of trained models. Unset: `models` in DATA_DIR."
+    )
     timezone: Annotated[str, AfterValidator(_zone)] = setting(
         "System", "UTC", "Time zone of the road: local days, hours and naive stamps in files."
     )
@@ -160,6 +177,21 @@ class Settings(BaseSettings):
     idle_timeout_s: float = setting(
         "Pipeline", 30.0, "A window closes when its sensors have been silent for this long.", gt=0
     )
+
+    @property
+    def horizons(self) -> int:
+        """How many windows ahead forecasts are issued."""
+        return self.horizon_minutes * 60 // self.interval_s
+
+    @property
+    def reach(self) -> int:
+        """How many windows ahead forecasters can look."""
+        return max(self.horizon_minutes, LONGEST_MINUTES) * 60 // self.interval_s
+
+    @property
+    def models_dir(self) -> Path:
+        """Where the versions of models lie."""
+        return self.model_store or self.data_dir / "models"
 
     @property
     def local_url(self) -> str:
@@ -293,6 +325,7 @@ def _decided(settings: Settings, mode: Mode | None) -> dict[str, object]:
     given = {name for name in settings.model_fields_set if getattr(settings, name) is not None}
     return {name: value for name, value in decided.items() if name not in given} | {
         "data_dir": _whole("DATA_DIR", settings.data_dir),
+        "model_store": settings.model_store and _whole("MODEL_STORE", settings.model_store),
         "log_file": settings.log_file and _whole("LOG_FILE", settings.log_file),
     }
 

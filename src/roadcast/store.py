@@ -1,15 +1,21 @@
-"""The store: where it is, and what must be true of it before anything works on it."""
+"""The stores of readings and of models: where they are, and what must be true before anything works on them."""
 
 import asyncio
 import os
+from collections.abc import Generator
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 
 import structlog
 
+from roadcast.blobs.file import FileBlobs
+from roadcast.domain.clock import wall_clock
 from roadcast.embedded.postgres import PostgresAddress
+from roadcast.embedded.postgres import running as running_embedded
 from roadcast.errors import StartError
 from roadcast.pipeline.recorder import Recorder, rebuild_rollups
+from roadcast.registry.registry import Registry
 from roadcast.settings import Settings
 from roadcast.storage import marks
 from roadcast.storage.engine import Address, Database
@@ -39,6 +45,16 @@ def embedded_address(found: PostgresAddress, data_dir: Path) -> Address:
         del os.environ[name]
     remedy = f"It is started again by itself; its log is {data_dir / 'postgres' / 'log'}."
     return Address(**asdict(found), remedy=remedy)
+
+
+@contextmanager
+def running(settings: Settings) -> Generator[Address]:
+    """Where the store is: by DB_HOST, else the embedded one, which runs as long as the block if it did not before."""
+    if settings.db_host is not None:
+        yield database_address(settings)
+        return
+    with running_embedded(settings.data_dir) as found:
+        yield embedded_address(found, settings.data_dir)
 
 
 def connect(settings: Settings, address: Address) -> Database:
@@ -91,3 +107,8 @@ async def prepare(settings: Settings, address: Address, database: Database, *, s
     async with database.write() as writer:
         for name, value in assumed.items():
             await marks.set_meta(writer, name, value)
+
+
+def registry(settings: Settings) -> Registry:
+    """The versions of models, in MODEL_STORE; it is made by the first one that is saved."""
+    return Registry(FileBlobs(settings.models_dir), wall_clock)

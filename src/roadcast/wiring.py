@@ -14,7 +14,6 @@ from roadcast.api.context import ApiContext, ApiLimits, Request
 from roadcast.api.deps import analyst
 from roadcast.api.routes.system import system_status
 from roadcast.domain.clock import NO_FEED, Feed, FeedClock
-from roadcast.domain.forecast import LONGEST_MINUTES
 from roadcast.domain.sensor import Link, Sensor
 from roadcast.domain.times import rfc3339
 from roadcast.errors import Conflict, NotFound, StartError
@@ -144,27 +143,21 @@ class System:
     @property
     def predict_config(self) -> PredictConfig:
         """What predict is told."""
-        reach = max(self.settings.horizon_minutes, LONGEST_MINUTES) * 60 // self.settings.interval_s
-        engine = EngineConfig(reach, self.settings.units.tolerance_mph)
+        engine = EngineConfig(self.settings.reach, self.settings.units.tolerance_mph)
         return PredictConfig(
-            self.topics.aggregates, self.topics.predictions, self.interval_ms, self.horizons,
+            self.topics.aggregates, self.topics.predictions, self.interval_ms, self.settings.horizons,
             self.settings.timezone, engine,
         )  # fmt: skip
 
     @property
     def score_config(self) -> ScoreConfig:
         """What score is told."""
-        return ScoreConfig(self.topics.predictions, self.interval_ms, self.horizons, self.settings.timezone)
+        return ScoreConfig(self.topics.predictions, self.interval_ms, self.settings.horizons, self.settings.timezone)
 
     @property
     def interval_ms(self) -> int:
         """Length of a window."""
         return self.settings.interval_s * 1000
-
-    @property
-    def horizons(self) -> int:
-        """How many windows ahead forecasts reach."""
-        return self.settings.horizon_minutes * 60 // self.settings.interval_s
 
 
 @asynccontextmanager

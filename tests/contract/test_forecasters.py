@@ -1,5 +1,6 @@
 """What every forecaster promises, whatever it is given."""
 
+import pickle
 import re
 from collections.abc import Callable
 from dataclasses import replace
@@ -213,6 +214,13 @@ def test_parts_restore_what_gave_them(forecaster: Forecaster) -> None:
         one, other = fitted.forecast(history), forecaster.restore(parts).forecast(history)
         assert one.median.tobytes() == other.median.tobytes()
         assert one.quantiles is other.quantiles is None or one.quantiles.tobytes() == other.quantiles.tobytes()
+
+
+def test_what_is_fitted_goes_from_process_to_process(forecaster: Forecaster) -> None:
+    fitted = forecaster.fit(history_of(3), CHAIN, "speed", HORIZONS)
+    state = history_of(1, seed=1)
+    arrived = pickle.loads(pickle.dumps(fitted))  # noqa: S301 - as multiprocessing does it
+    assert arrived.forecast(state).median.tobytes() == fitted.forecast(state).median.tobytes()
 
 
 def test_missing_parts_are_named(forecaster: Forecaster) -> None:

@@ -78,7 +78,7 @@ def test_the_readme_names_every_command_and_suite() -> None:
     readme = (ROOT / "README.md").read_text()
     visible = {
         command.name or command.callback.__name__ for command in commands.registered_commands if not command.hidden
-    }
+    } | {group.name for group in commands.registered_groups}
     assert set(re.findall(r"^\.venv/bin/roadcast (\w+)  ", readme, re.MULTILINE)) == visible
     assert all(f"`{suite}" in readme or f"--type {suite}" in readme for suite in SUITES)
 

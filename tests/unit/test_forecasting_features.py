@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from roadcast.forecasting.examples import sample
-from roadcast.forecasting.features import FREE_PERCENTILE, View, learn_view
+from roadcast.forecasting.features import FREE_PERCENTILE, View, feature_names, learn_view
 from roadcast.forecasting.graph import Graph
 from roadcast.forecasting.history import STATE_TICKS, History
 from roadcast.forecasting.typical_day import learn_typical_day
@@ -119,3 +119,32 @@ def test_more_rows_than_are_needed_are_drawn_from(monkeypatch: pytest.MonkeyPatc
     view, scene, deviations = learn_view(week(), CHAIN, "speed", HORIZONS)
     examples = sample(view, scene, deviations, np.random.default_rng(0))
     assert 800 < len(examples) < 1_200
+
+
+def test_every_feature_has_a_name_of_its_own_in_its_place() -> None:
+    """What the names say of some features, worked out from the history."""
+    history = week()
+    view = view_of(history)
+    names = feature_names(HORIZONS)
+    _, seen = view.now(history)
+    assert seen.shape == (SENSORS, len(names))
+    assert len(set(names)) == len(names)
+    typical = view.profile.typical.at(history.calendar(), SENSORS)
+    deviations = (history.of("speed") - typical) / view.scale
+    slot = history.calendar().slot[-1]
+    expected = {
+        "deviation": deviations[-1],
+        "deviation 15 ticks before, from now": deviations[-16] - deviations[-1],
+        "mean change of 3 ticks": np.abs(np.diff(deviations, axis=0))[-3:].mean(axis=0),
+        "neighbours of kind 0: deviation 3 ticks before, from now": np.append(
+            0, (deviations[-4] - deviations[-1])[:-1]
+        ),
+        "deviation of the network 11 ticks before": np.full(SENSORS, deviations[-12].mean()),
+        "age of the newest reading 6 ticks before": np.zeros(SENSORS),
+        "value by scale": (history.of("speed")[-1] - view.reference) / view.scale,
+        "cosine of 2 waves a day": np.full(SENSORS, np.cos(4 * np.pi * slot / DAY)),
+    }
+    for name, values in expected.items():
+        np.testing.assert_allclose(seen[:, names.index(name)], values, atol=1e-4, err_msg=name)
+    kinds = [f"day of type {kind}" for kind in range(3)]
+    assert seen[:, [names.index(kind) for kind in kinds]].sum() == SENSORS

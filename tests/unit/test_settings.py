@@ -50,9 +50,21 @@ def test_the_data_folder_is_absolute(tmp_path):
     assert load_settings().data_dir == tmp_path / "var"
 
 
+def test_models_lie_with_the_data_or_in_a_folder_of_their_own(monkeypatch, tmp_path):
+    monkeypatch.setenv("DATA_DIR", "here")
+    assert load_settings().models_dir == tmp_path / "here" / "models"
+    monkeypatch.setenv("MODEL_STORE", "there")
+    assert load_settings().models_dir == tmp_path / "there"
+
+
 @pytest.mark.parametrize(
     ("name", "value", "said"),
     [
+        (
+            "MODEL_STORE",
+            "s3://bucket/models",
+            "MODEL_STORE='s3://bucket/models': expected a folder such as /srv/models",
+        ),
         ("API_PORT", "x", "API_PORT='x'"),
         ("API_PORT", "70000", "API_PORT='70000'"),
         ("TIMEZONE", "Mars/Base", "America/Los_Angeles"),

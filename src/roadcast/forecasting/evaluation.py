@@ -62,21 +62,24 @@ def rehearse(forecaster: Forecaster, task: Task) -> Calibration:
     """
     split = int(task.test_from * (1 - REHEARSED_SHARE))
     fitted = forecaster.fit(task.history.until(split), task.graph, task.target, task.horizons)
-    judge = Judge(
-        forecaster.name, task.target, task.tolerance, reference_of(task, split), Calibration.empty(task.horizons)
-    )
-    last = max(split, task.test_from - 1)
-    ticks = np.unique(np.linspace(split, last, REHEARSED_ISSUES).astype(np.int64)).tolist()
-    for turn, known in enumerate(ticks):
-        judge.calibration.fade((task.test_from - split) * task.history.interval_ms // len(ticks))
-        truth = _following(task.history.of(task.target)[known : task.test_from], task.horizons)
+    return learn_errors(forecaster.name, fitted, task, range(split, task.test_from))
+
+
+def learn_errors(name: str, fitted: Fitted, task: Task, ticks: range) -> Calibration:
+    """What errors a forecaster makes in some ticks; it has learnt from those before. Nothing where there are none."""
+    judge = Judge(name, task.target, task.tolerance, reference_of(task, ticks.start), Calibration.empty(task.horizons))
+    last = max(ticks.start, ticks.stop - 1)
+    issued = np.unique(np.linspace(ticks.start, last, REHEARSED_ISSUES).astype(np.int64)).tolist()
+    for turn, known in enumerate(issued):
+        judge.calibration.fade(len(ticks) * task.history.interval_ms // len(issued))
+        truth = following(task.history.of(task.target)[known : ticks.stop], task.horizons)
         for state, counts in _with_gaps(task.history.until(known).last(STATE_TICKS), turn):
             judge.calibration.learn(judge.judge(fitted, state), np.where(counts[:, None], truth, np.float32(np.nan)))
     judge.calibration.rehearsals = 1
     return judge.calibration
 
 
-def _following(observed: NDArray[np.float32], horizons: int) -> NDArray[np.float32]:
+def following(observed: NDArray[np.float32], horizons: int) -> NDArray[np.float32]:
     """What came true [S, H]; NaN past the end."""
     truth = np.full((horizons, observed.shape[1]), np.nan, np.float32)
     truth[: len(observed)] = observed[:horizons]
@@ -101,7 +104,7 @@ def issues(fitted: Fitted, judge: Judge, task: Task, ticks: Sequence[int]) -> It
     """Every issue of the test at successive `ticks`, each known when it was made by what was true before."""
     for known in ticks:
         judged = judge.step(fitted, task.history.until(known))
-        yield Issued(known, judged, _following(task.history.of(task.target)[known:], task.horizons))
+        yield Issued(known, judged, following(task.history.of(task.target)[known:], task.horizons))
 
 
 class ExampleDay(NamedTuple):

@@ -159,6 +159,27 @@ class View:
         return np.broadcast_to(told[:, :, None], (len(told), *shape))
 
 
+def feature_names(horizons: int) -> tuple[str, ...]:
+    """What each of a view's features is, in order: a model is for code that says the same.
+
+    Whoever changes what a feature means, and not its number or its lag, changes its name.
+    """
+    deviations = ["deviation", *(f"deviation {lag} ticks before, from now" for lag in OWN_LAGS)]
+    spans = [*(f"mean deviation of {n} ticks, from now" for n in SPANS), *(f"mean change of {n} ticks" for n in SPANS)]
+    near = ["deviation", *(f"deviation {lag} ticks before, from now" for lag in NEIGHBOUR_LAGS), "value by free flow"]
+    return (
+        *deviations,
+        *spans,
+        *(f"neighbours of kind {kind}: {name}" for name in near for kind in range(KINDS)),
+        *(f"deviation of the network {lag} ticks before" for lag in NETWORK_LAGS),
+        *(f"age of the newest reading {lag} ticks before" for lag in AGE_LAGS),
+        *("typical by scale", "value by scale", "value by free flow", "scale by free flow"),
+        *(f"{wave} of {n} waves a day" for wave in ("sine", "cosine") for n in WAVES),
+        *(f"day of type {kind}" for kind in range(DAY_TYPES)),
+        *(f"typical in {n} ticks, from now" for n in range(1, horizons + 1)),
+    )
+
+
 def learn_view(history: History, graph: Graph, target: str, horizons: int) -> tuple[View, Scene, NDArray[np.float32]]:
     """The view, the scene of all its history, and the history's deviations [T, S] in units of each sensor's scale.
 

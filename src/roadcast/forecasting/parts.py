@@ -17,7 +17,7 @@ _OF_MATRIX = ("data", "indices", "indptr", "shape")
 
 
 def to_parts(value: "DataclassInstance") -> Parts:
-    """The fields of a dataclass under their names; those of what lies within under dotted names.
+    """The fields of a dataclass under their names; those of what lies within under its name and `/`.
 
     It may hold arrays, texts, integers, sparse matrices, tuples of one kind, and other such dataclasses.
     """
@@ -45,15 +45,15 @@ def _named(name: str, value: object) -> Iterator[tuple[str, NDArray[Any] | str]]
         case int():
             yield name, np.array(value)
         case sparse.csr_array():
-            yield from ((f"{name}.{part}", np.asarray(getattr(value, part))) for part in _OF_MATRIX)
+            yield from ((f"{name}/{part}", np.asarray(getattr(value, part))) for part in _OF_MATRIX)
         case tuple():
             items = cast("tuple[object, ...]", value)
-            yield f"{name}.length", np.array(len(items))
+            yield f"{name}/length", np.array(len(items))
             for i, item in enumerate(items):
-                yield from _named(f"{name}.{i}", item)
+                yield from _named(f"{name}/{i}", item)
         case _:
             for inner, part in to_parts(cast("DataclassInstance", value)).items():
-                yield f"{name}.{inner}", part
+                yield f"{name}/{inner}", part
 
 
 def _restored(kind: Any, name: str, parts: Parts) -> Any:
@@ -63,12 +63,12 @@ def _restored(kind: Any, name: str, parts: Parts) -> Any:
     if origin is int:
         return int(_part(name, parts))
     if origin is sparse.csr_array:
-        *matrix, shape = (_part(f"{name}.{part}", parts) for part in _OF_MATRIX)
+        *matrix, shape = (_part(f"{name}/{part}", parts) for part in _OF_MATRIX)
         return sparse.csr_array(tuple(matrix), shape=tuple(shape.tolist()))
     if origin is tuple:
-        length = int(_part(f"{name}.length", parts))
-        return tuple(_restored(get_args(kind)[0], f"{name}.{i}", parts) for i in range(length))
-    hints, before = get_type_hints(kind), f"{name}." if name else ""
+        length = int(_part(f"{name}/length", parts))
+        return tuple(_restored(get_args(kind)[0], f"{name}/{i}", parts) for i in range(length))
+    hints, before = get_type_hints(kind), f"{name}/" if name else ""
     return kind(
         **{field.name: _restored(hints[field.name], before + field.name, parts) for field in fields(kind) if field.init}
     )

@@ -1,8 +1,6 @@
 """Backtest: forecasters learn from the first part of a file, and are judged on the rest. Nothing is stored."""
 
 import asyncio
-import resource
-import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -12,7 +10,7 @@ from typing import cast
 import numpy as np
 from numpy.typing import NDArray
 
-from roadcast.child import Child
+from roadcast.child import Child, peak_mb
 from roadcast.domain.reading import OCCUPANCY, VARIABLES, ReadingBatch, merge
 from roadcast.domain.sensor import Link
 from roadcast.domain.times import DAY_MS
@@ -118,7 +116,7 @@ def judge(forecaster: Forecaster, task: Task, days: Sequence[ExampleDay] = ()) -
     began = time.process_time()
     fitted = forecaster.fit(task.history.until(task.test_from), task.graph, task.target, task.horizons)
     cpu_s = time.process_time() - began
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1 << 20 if sys.platform == "darwin" else 1 << 10)
+    peak = peak_mb()
     tally = Tally(task.horizons, task.history.sensors, days)
     for issued in issues(fitted, judge_of(forecaster, task, learnt), task, issue_ticks(task)):
         tally.add(issued)

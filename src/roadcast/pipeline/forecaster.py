@@ -1,7 +1,6 @@
 """The forecaster's process, which learns from a history that comes piece by piece, and what serves without it."""
 
 import time
-from collections.abc import AsyncIterator
 from dataclasses import dataclass, replace
 from typing import cast
 
@@ -16,14 +15,13 @@ from roadcast.forecasting.engine import Engine, Issue, Past
 from roadcast.forecasting.forecaster import Forecaster
 from roadcast.forecasting.forecasters import QUICK
 from roadcast.forecasting.graph import Graph
-from roadcast.forecasting.history import SPEED, VOLUME, History
+from roadcast.forecasting.history import History
 from roadcast.forecasting.last_value import LastValue
+from roadcast.pipeline.past import Gathering, Pieces, Span, hand_over
 from roadcast.services import Board, Status
 
 log = structlog.get_logger()
 
-LEARNT = (SPEED, VOLUME)
-"""The variables that a fit learns from, which are the first of a reading's."""
 STEP_TIMEOUT_S = 60.0
 FIT_TIMEOUT_S = 900.0
 _PAUSES_S = (1, 2, 5, 15, 60, 300)
@@ -45,45 +43,16 @@ class EngineConfig:
         return Learner(self.engine())
 
 
-@dataclass(frozen=True, slots=True)
-class Span:
-    """The ticks of a history: how many, up to when, and of how many sensors."""
-
-    ticks: int
-    end_ms: int
-    sensors: int
-    interval_ms: int
-    timezone: str
-
-    def history(self) -> History:
-        """A history in which everything is missing yet."""
-        values = np.full((self.ticks, self.sensors, len(LEARNT)), np.nan, np.float32)
-        return History(values, LEARNT, self.end_ms, self.interval_ms, self.timezone)
-
-
-class Learner:
-    """In the process: the engine, and the history that it is to be fitted on.
-
-    The history is kept here alone: whoever reads it holds no more than a piece of it.
-    """
+class Learner(Gathering):
+    """In the process: the engine, and the history that it is to be fitted on."""
 
     def __init__(self, engine: Engine) -> None:
+        super().__init__()
         self._engine = engine
-        self._history = Span(0, 0, 0, 1, "UTC").history()
-
-    def begin(self, span: Span) -> None:
-        """Make room for a history."""
-        self._history = span.history()
-
-    def take(self, first: int, values: NDArray[np.float32]) -> None:
-        """The ticks [n, sensors, 2] of the history from number `first` on."""
-        self._history.values[first : first + len(values)] = values
 
     def fit(self, graph: Graph, reference_speed: NDArray[np.float32], past: Past | None) -> int:
-        """Fit on the history, from the first tick that holds anything; on how many ticks."""
-        known = np.flatnonzero(~np.isnan(self._history.values).all(axis=(1, 2)))
-        history = self._history.last(len(self._history) - int(known[0]) if len(known) else 0)
-        self._history = history.until(0)
+        """Fit on the history; on how many ticks."""
+        history = self.gathered()
         self._engine.fit(history, graph, reference_speed, past)
         return len(history)
 
@@ -120,7 +89,7 @@ class ForecasterProcess:
     async def fit(
         self,
         span: Span,
-        pieces: AsyncIterator[tuple[int, NDArray[np.float32]]],
+        pieces: Pieces,
         graph: Graph,
         reference_speed: NDArray[np.float32],
         past: Past | None,
@@ -130,9 +99,7 @@ class ForecasterProcess:
         try:
             if not self._child.running:
                 self._child.start()
-            await self._child.call("begin", span, timeout_s=STEP_TIMEOUT_S)
-            async for first, values in pieces:
-                await self._child.call("take", first, values, timeout_s=STEP_TIMEOUT_S)
+            await hand_over(self._child, span, pieces)
             ticks = await self._child.call("fit", graph, reference_speed, past, timeout_s=FIT_TIMEOUT_S)
         except ChildDown as error:
             self._down(error)

@@ -2,24 +2,22 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 
 import numpy as np
-from numpy.typing import NDArray
 
 from roadcast.domain.clock import Feed, FeedClock
 from roadcast.domain.reading import VARIABLES
-from roadcast.domain.sensor import Link, Sensor, free_speeds
-from roadcast.domain.times import DAY_MS, from_ms, to_ms
+from roadcast.domain.times import from_ms, to_ms
 from roadcast.errors import Unavailable
 from roadcast.forecasting.engine import Issue
-from roadcast.forecasting.graph import Graph
 from roadcast.forecasting.history import STATE_TICKS, History
 from roadcast.pipeline import memory
-from roadcast.pipeline.forecaster import LEARNT, EngineConfig, ForecasterProcess, Span
+from roadcast.pipeline.forecaster import EngineConfig, ForecasterProcess
 from roadcast.pipeline.issued import issue_records, issued_rows
+from roadcast.pipeline.past import Network, Span, read_pieces
 from roadcast.pipeline.state_window import StateWindow
 from roadcast.services import Board, Status
 from roadcast.storage import asked, forecasts, marks, readings, sensors
@@ -28,14 +26,8 @@ from roadcast.storage.forecasts import IssuedRows
 from roadcast.storage.partitions import Partitions
 from roadcast.streaming.log import Log, Subscription
 from roadcast.streaming.messages import ReadingStored, TickClosed, decode
-from roadcast.windows import local_day, tick_grid
+from roadcast.windows import local_day
 
-FIT_DAYS = 56
-"""How far back a fit looks: eight weeks hold every kind of day several times."""
-FIT_CELLS = 40_000_000
-"""Ticks times sensors that a fit may hold: sixty bytes each with its workings, 2.4 GB in the forecaster's process."""
-READ_CELLS = 250_000
-"""As many that this process holds at a time, while it reads them."""
 CATCH_UP_TICKS = 96
 """How many ticks are issued after the fact; more were missed by an outage that nobody forecasts."""
 REPLAY_CATCH_UP_TICKS = 2016
@@ -66,26 +58,6 @@ class Asked:
     wait_s: float
 
 
-@dataclass(slots=True)
-class _Network:
-    """The sensors by index (number - 1), as forecasters see them."""
-
-    sensors: dict[int, Sensor]
-    links: list[Link]
-
-    @property
-    def size(self) -> int:
-        return max(self.sensors, default=0)
-
-    @property
-    def reference_speed(self) -> NDArray[np.float32]:
-        return free_speeds(self.sensors)
-
-    @property
-    def graph(self) -> Graph:
-        return Graph.of(self.links, {sensor.sensor_id: number - 1 for number, sensor in self.sensors.items()})
-
-
 class Predict:
     """Follows the ticks, keeps the newest state of the network, and issues a forecast for each tick.
 
@@ -110,7 +82,7 @@ class Predict:
         self._learn_references = learn_references
         self._forecaster = ForecasterProcess(config.engine, board)
         self.partitions = Partitions("forecasts")
-        self._network = _Network({}, [])
+        self._network = Network({}, [])
         self._window = StateWindow(config.interval_ms)
         self._fitted_day: int | None = None
         self._feed = clock.feed
@@ -350,45 +322,21 @@ class Predict:
                 until_ms = to_ms(fitted) if self._day(to_ms(fitted)) == self._day(at_ms) else at_ms
         await self._learn_references(until_ms)
         async with self._database.read() as reader:
-            self._network = _Network(await sensors.every(reader), await sensors.links(reader))
-            first = await readings.span(reader)
-        interval_ms, size = self._config.interval_ms, self._network.size
-        most = min(FIT_DAYS * DAY_MS // interval_ms, FIT_CELLS // max(size, 1))
-        ticks = 0 if first is None else max(0, min((until_ms - first[0]) // interval_ms + 1, most))
-        span = Span(ticks, until_ms, size, interval_ms, self._config.timezone)
-        await self._forecaster.fit(span, self._pieces(span), self._network.graph, self._network.reference_speed, past)
+            self._network = await Network.read(reader)
+            span = await Span.read(reader, self._network, until_ms, self._config.interval_ms, self._config.timezone)
+        pieces = read_pieces(self._database, span)
+        await self._forecaster.fit(span, pieces, self._network.graph, self._network.reference_speed, past)
         async with self._database.write() as writer:
             await marks.set_mark(writer, marks.FITTED, from_ms(until_ms))
 
     def _day(self, at_ms: int) -> int:
         return int(local_day(np.array([at_ms], np.int64), self._config.timezone)[0])
 
-    async def _pieces(self, span: Span) -> AsyncIterator[tuple[int, NDArray[np.float32]]]:
-        """A history, piece by piece: the number of the first tick, and the ticks."""
-        step = max(1, READ_CELLS // max(span.sensors, 1))
-        for first in range(0, span.ticks, step):
-            ticks = min(step, span.ticks - first)
-            end_ms = span.end_ms - (span.ticks - first - ticks) * span.interval_ms
-            async with self._database.read() as reader:
-                rows = await readings.between(reader, end_ms - ticks * span.interval_ms, end_ms)
-            if len(rows):
-                yield first, await asyncio.to_thread(_grid, rows, end_ms, ticks, span)
-
     async def _state(self, at_ms: int) -> History:
         since_ms = self._window.take(at_ms)
         async with self._database.read() as reader:
             rows = await readings.between(reader, since_ms, at_ms)
             if int(rows.sensor_no.max(initial=0)) > self._network.size:
-                self._network = _Network(await sensors.every(reader), self._network.links)
+                self._network = Network(await sensors.every(reader), self._network.links)
         grid = self._window.update(at_ms, since_ms, rows, self._network.size)
         return History(grid, VARIABLES, at_ms, self._config.interval_ms, self._config.timezone)
-
-
-def _grid(rows: readings.Rows, end_ms: int, ticks: int, span: Span) -> NDArray[np.float32]:
-    """What is learnt from a few ticks, [ticks, sensors, 2]; a sensor that came after the span was measured is not."""
-    rows = rows.take(rows.sensor_no <= span.sensors)
-    grid = tick_grid(
-        rows.sensor_no - 1, rows.ts_ms, rows.values,
-        end_ms=end_ms, ticks=ticks, sensors=span.sensors, interval_ms=span.interval_ms,
-    )  # fmt: skip
-    return np.ascontiguousarray(grid[:, :, : len(LEARNT)])

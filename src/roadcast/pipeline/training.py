@@ -1,0 +1,286 @@
+"""Train: judge forecasters on what is stored, save the best as a version, and promote it where it deserves that."""
+
+import asyncio
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from functools import partial
+from typing import NamedTuple, cast
+
+import numpy as np
+
+from roadcast.child import Child, peak_mb
+from roadcast.domain.times import from_ms, rfc3339, to_ms
+from roadcast.errors import InvalidInput, NotFound
+from roadcast.forecasting.calibration import Tolerance
+from roadcast.forecasting.evaluation import learn_errors
+from roadcast.forecasting.features import feature_names
+from roadcast.forecasting.forecaster import NAIVE, Fitted, Forecaster
+from roadcast.forecasting.forecasters import QUICK, candidates
+from roadcast.forecasting.graph import Graph
+from roadcast.forecasting.trained import TARGETS, Trained
+from roadcast.forecasting.training import Score, Standing, TooLittleHistory, Verdict, after, hold_out, score
+from roadcast.pipeline.champion import MODEL, Champion, load_version
+from roadcast.pipeline.past import FIT_DAYS, Gathering, Network, Span, hand_over, read_pieces
+from roadcast.registry.aliases import Evidence
+from roadcast.registry.manifest import ModelRefused, Training
+from roadcast.registry.registry import Model, Registry
+from roadcast.storage.engine import Database
+
+STEP_TIMEOUT_S = 14_400.0
+"""How long one fit or one judgement may take."""
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingConfig:
+    """What is trained, and how. names: of candidates, none means all that the network's size allows."""
+
+    interval_ms: int
+    timezone: str
+    horizons: int
+    tolerance: Tolerance
+    days: int = FIT_DAYS
+    names: Sequence[str] = ()
+    seed: int = 0
+    promotes: bool = True
+
+    def candidates(self, sensors: int) -> list[Forecaster]:
+        """Who is trained for a network of so many sensors.
+
+        Raises:
+            InvalidInput: a name that is none of theirs.
+        """
+        known = {forecaster.name: forecaster for forecaster in candidates(sensors, self.seed)}
+        if unknown := [name for name in self.names if name not in known]:
+            raise InvalidInput(f"forecaster {unknown[0]}: for {sensors} sensors expected some of {', '.join(known)}")
+        return [forecaster for name, forecaster in known.items() if not self.names or name in self.names]
+
+
+class Step(NamedTuple):
+    """What is being done: `done` of `total` is behind it."""
+
+    name: str
+    done: int
+    total: int
+
+
+READING = "reading"
+"""The first step, counted in ticks; the others are counted in steps."""
+Heard = Callable[[Step], None]
+
+
+class Cost(NamedTuple):
+    """What a process has used so far."""
+
+    cpu_s: float
+    peak_mb: float
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What became of a training: the version that was saved, whether it serves now, and why, or why not."""
+
+    version: str
+    training: Training
+    verdict: Verdict
+    promoted: bool
+    reason: str
+    seconds: float
+    cost: Cost
+
+
+@dataclass(frozen=True, slots=True)
+class _Incumbent:
+    """Who serves; refused: why it cannot be loaded. Then it cannot serve either, and need not be beaten."""
+
+    version: str | None
+    champion: Champion | None
+    refused: str = ""
+
+    @property
+    def learnt_ms(self) -> int | None:
+        """Up to when it has learnt."""
+        return to_ms(self.champion.training.end) if self.champion else None
+
+
+class Plan(NamedTuple):
+    """Who is judged, whether the champion is too, and what the winner then learns."""
+
+    names: Sequence[str]
+    champion: bool
+    targets: Sequence[str]
+
+
+class Trainer(Gathering):
+    """In the process: the history, who learns from it, and how they are judged."""
+
+    def __init__(self, config: TrainingConfig) -> None:
+        super().__init__()
+        self._config = config
+        self._forecasters = dict[str, Forecaster]()
+        self._fitted = dict[str, Fitted]()
+        self._scores = list[Score]()
+        self._learnt = dict[str, Fitted]()
+        self._undecided = ""
+
+    def plan(self, graph: Graph, learnt_ms: int | None) -> Plan | TooLittleHistory:
+        """Part the history that has come; or why there is nothing to be trained. learnt_ms: the champion's."""
+        try:
+            task = hold_out(self.gathered(), graph, self._config.horizons, self._config.tolerance)
+        except TooLittleHistory as error:
+            return error
+        naive = [forecaster for forecaster in QUICK if forecaster.name in NAIVE]
+        chosen = self._config.candidates(task.history.sensors)
+        self._forecasters = {forecaster.name: forecaster for forecaster in (*naive, *chosen)}
+        later = None if learnt_ms is None else after(task, learnt_ms)
+        if learnt_ms is not None and later is None:
+            self._undecided = (
+                f"the champion has learnt until {from_ms(learnt_ms):%Y-%m-%d %H:%M} UTC, and less than the day after "
+                "that by which to judge it is stored"
+            )
+        self._task = later or task
+        targets = [target for target in TARGETS if not np.isnan(task.history.of(target)).all()]
+        return Plan(list(self._forecasters), later is not None, targets)
+
+    def fit(self, name: str) -> None:
+        """Let one learn from what was before the test."""
+        task = self._task
+        history = task.history.until(task.test_from)
+        self._fitted[name] = self._forecasters[name].fit(history, task.graph, task.target, task.horizons)
+
+    def judge(self, name: str) -> None:
+        """Judge one that has learnt."""
+        standing = Standing.NAIVE if name in NAIVE else Standing.CANDIDATE
+        self._scores.append(score(standing, name, self._fitted[name], self._task))
+
+    def judge_champion(self, trained: Trained) -> None:
+        """Judge the one that serves."""
+        fitted = trained.fitted[self._task.target]
+        self._scores.append(score(Standing.CHAMPION, trained.forecaster, fitted, self._task))
+
+    def decide(self) -> Verdict:
+        """Who was best."""
+        task = self._task
+        start_ms = task.history.until(task.test_from + 1).end_ms
+        return Verdict(self._scores, start_ms, task.history.end_ms, self._undecided)
+
+    def learn(self, target: str) -> None:
+        """Let the winner learn a target from everything."""
+        task, winner = self._task, self._forecasters[self.decide().winner.forecaster]
+        self._learnt[target] = winner.fit(task.history, task.graph, target, task.horizons)
+
+    def model(self) -> Model:
+        """The winner, as its version is to be."""
+        task, verdict, config = self._task, self.decide(), self._config
+        name, history = verdict.winner.forecaster, task.history
+        calibration = learn_errors(name, self._fitted[name], task, range(task.test_from, len(history)))
+        training = Training(
+            forecaster=name,
+            features=feature_names(task.horizons),
+            targets=tuple(self._learnt),
+            horizons=task.horizons,
+            interval_s=config.interval_ms // 1000,
+            sensors=history.sensors,
+            start=from_ms(history.until(1).end_ms),
+            end=from_ms(history.end_ms),
+            seed=config.seed,
+            judged_start=from_ms(verdict.start_ms),
+            judged_end=from_ms(verdict.end_ms),
+            metrics=verdict.metrics,
+        )
+        return Model(MODEL, training, Trained(name, self._learnt, calibration).parts())
+
+    def cost(self) -> Cost:
+        """Of this process."""
+        return Cost(time.process_time(), peak_mb())
+
+
+async def train(
+    database: Database, registry: Registry, config: TrainingConfig, end_ms: int, heard: Heard = lambda _: None
+) -> Report:
+    """Train on what is stored up to a tick; save the best candidate, and promote it where it deserves that.
+
+    A promotion takes effect at that tick. `heard` hears of each step when it begins.
+
+    Raises:
+        TooLittleHistory: there is not enough to learn from.
+        InvalidInput: a candidate that is none.
+        ChildDown: the process died, failed or took too long.
+    """
+    began = time.monotonic()
+    incumbent = await asyncio.to_thread(_incumbent, registry, config)
+    child = Child("trainer", partial(Trainer, config))
+    child.start()
+    try:
+        plan = await _plan(child, database, config, end_ms, incumbent, heard)
+        model, verdict, cost = await _trained(child, plan, incumbent, heard)
+    finally:
+        child.stop()
+    version = await asyncio.to_thread(registry.save, model)
+    heard(Step("saved", 1, 1))
+    promoted, reason = False, " ".join(filter(None, (f"{verdict.reason}.", incumbent.refused)))
+    if verdict.deserves and config.promotes:
+        found = evidence(verdict, incumbent.version) | {"reason": reason}
+        promoted, reason = await asyncio.to_thread(_promote, registry, version, incumbent, from_ms(end_ms), found)
+    return Report(version, model.training, verdict, promoted, reason, time.monotonic() - began, cost)
+
+
+def _incumbent(registry: Registry, config: TrainingConfig) -> _Incumbent:
+    version = registry.named(MODEL)
+    try:
+        champion = version and load_version(registry, version, config.horizons, config.interval_ms // 1000)
+    except (ModelRefused, NotFound) as error:
+        return _Incumbent(version, None, error.message)
+    return _Incumbent(version, champion or None)
+
+
+async def _plan(
+    child: Child, database: Database, config: TrainingConfig, end_ms: int, incumbent: _Incumbent, heard: Heard
+) -> Plan:
+    async with database.read() as reader:
+        network = await Network.read(reader)
+        span = await Span.read(reader, network, end_ms, config.interval_ms, config.timezone, config.days)
+    config.candidates(network.size)  # before anything takes long
+    await hand_over(child, span, read_pieces(database, span), lambda ticks: heard(Step(READING, ticks, span.ticks)))
+    plan = await child.call("plan", network.graph, incumbent.learnt_ms, timeout_s=STEP_TIMEOUT_S)
+    if isinstance(plan, TooLittleHistory):
+        raise plan
+    return cast("Plan", plan)
+
+
+async def _trained(child: Child, plan: Plan, incumbent: _Incumbent, heard: Heard) -> tuple[Model, Verdict, Cost]:
+    steps = list(_steps(plan, incumbent.champion))
+    for done, (name, method, argument) in enumerate(steps):
+        heard(Step(name, done, len(steps) + 1))
+        await child.call(method, argument, timeout_s=STEP_TIMEOUT_S)
+    heard(Step("saving", len(steps), len(steps) + 1))
+    model, verdict, cost = [await child.call(name, timeout_s=STEP_TIMEOUT_S) for name in ("model", "decide", "cost")]
+    return cast("Model", model), cast("Verdict", verdict), cast("Cost", cost)
+
+
+def _steps(plan: Plan, champion: Champion | None) -> Iterator[tuple[str, str, object]]:
+    """What each is called, the trainer's method, and its argument."""
+    for name in plan.names:
+        yield f"fitting {name}", "fit", name
+        yield f"judging {name}", "judge", name
+    if champion is not None and plan.champion:
+        yield "judging the champion", "judge_champion", champion.trained
+    for target in plan.targets:
+        yield f"fitting the best one for {target}", "learn", target
+
+
+def _promote(
+    registry: Registry, version: str, incumbent: _Incumbent, at: datetime, found: Evidence
+) -> tuple[bool, str]:
+    """Let a version serve, unless somebody else has taken the place meanwhile; whether, and why."""
+    if (now := registry.named(MODEL)) != incumbent.version:
+        return False, f"{now} was promoted meanwhile."
+    registry.promote(MODEL, version, at, found)
+    return True, str(found["reason"])
+
+
+def evidence(verdict: Verdict, champion: str | None) -> Evidence:
+    """What is written down about a promotion that takes the place of a champion."""
+    window = {"judged_start": rfc3339(from_ms(verdict.start_ms)), "judged_end": rfc3339(from_ms(verdict.end_ms))}
+    return {**verdict.metrics, **window, "naive": verdict.naive.forecaster, "champion": champion or "none"}

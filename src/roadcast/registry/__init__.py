@@ -1,0 +1,1 @@
+"""Versions of models: kept whole, never changed, refused when damaged, and named by aliases with a history."""
