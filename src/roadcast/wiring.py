@@ -23,6 +23,7 @@ from roadcast.live.relay import Relay, Topics
 from roadcast.live.state import LiveState
 from roadcast.pipeline import changes
 from roadcast.pipeline.alone import Alone
+from roadcast.pipeline.champion import Throne
 from roadcast.pipeline.detect import Detect
 from roadcast.pipeline.housekeeping import Housekeeping, Retention
 from roadcast.pipeline.importing import describe_network
@@ -36,7 +37,7 @@ from roadcast.sources.demo import NAME as DEMO
 from roadcast.sources.demo import DemoConfig, DemoFeed, DemoPorts
 from roadcast.storage import marks
 from roadcast.storage.engine import Address, Database
-from roadcast.store import connect, expect_usable, prepare
+from roadcast.store import connect, expect_usable, prepare, registry
 from roadcast.streaming.memory import MemoryLog
 
 log = structlog.get_logger()
@@ -227,8 +228,9 @@ class _Parts:
             self.relay.caught_up, self.relay.reload,
         )  # fmt: skip
         self.predict = Predict(
-            system.database, system.log, system.clock, system.board, system.predict_config, self._learn_references
-        )
+            system.database, system.log, system.clock, system.board, system.predict_config,
+            Throne(registry(settings), settings.reach, settings.interval_s, system.board), self._learn_references,
+        )  # fmt: skip
         self.scorer = Scorer(system.database, system.log, system.board, system.score_config)
         self.alerts = Alerts(system.database, system.log, system.topics.alerts)
         self.desk = IncidentDesk(system.database, system.clock, self.alerts)

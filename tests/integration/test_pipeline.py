@@ -3,19 +3,23 @@
 import asyncio
 from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import numpy as np
 import psycopg
 import pytest
 from integration.databases import connected, conninfo
 
+from roadcast.blobs.file import FileBlobs
 from roadcast.domain.clock import FeedClock
 from roadcast.domain.reading import ReadingBatch, Source
 from roadcast.domain.times import from_ms, to_ms
 from roadcast.errors import Conflict
+from roadcast.pipeline.champion import Throne
 from roadcast.pipeline.ingest import Ingest, IngestConfig
 from roadcast.pipeline.predict import EngineConfig, Predict, PredictConfig
 from roadcast.pipeline.score import SERVED, ScoreConfig, Scorer
+from roadcast.registry.registry import Registry
 from roadcast.services import Board, Status
 from roadcast.storage import forecasts, marks, scores
 from roadcast.streaming.memory import MemoryLog
@@ -29,8 +33,9 @@ CODES = ("A", "B", "C")
 class Pipeline:
     """The three services, running."""
 
-    def __init__(self, database, *, now, pinned_to=None, register=True, idle_s=30.0):
+    def __init__(self, database, *, now, pinned_to=None, register=True, idle_s=30.0, models=Path("/nonexistent")):
         self.database = database
+        self.registry = Registry(FileBlobs(models), lambda: now)
         self.log = MemoryLog()
         self.clock = FeedClock(lambda: now)
         self.board = Board(self.clock.wall)
@@ -49,6 +54,7 @@ class Pipeline:
             self.clock,
             self.board,
             PredictConfig("a", "p", INTERVAL, 12, "UTC", EngineConfig(24, 5.0)),
+            Throne(self.registry, 24, INTERVAL // 1000, self.board),
             self.ingest.learn_references,
         )
         self.scorer = Scorer(database, self.log, self.board, ScoreConfig("p", INTERVAL, 12, "UTC"))

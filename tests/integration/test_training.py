@@ -22,7 +22,7 @@ from roadcast.forecasting.calibration import Tolerance
 from roadcast.forecasting.graph import Graph
 from roadcast.forecasting.graph_mlp import GraphMlp
 from roadcast.forecasting.history import STATE_TICKS, History
-from roadcast.pipeline.champion import MODEL, load_champion, load_version
+from roadcast.pipeline.champion import MODEL, load_version
 from roadcast.pipeline.importing import describe_network, import_history
 from roadcast.pipeline.past import newest_window
 from roadcast.pipeline.training import Report, Step, TrainingConfig, train
@@ -105,10 +105,9 @@ def test_a_version_comes_back_from_the_registry_and_forecasts_the_same_bytes(add
     assert change.evidence["reason"] == report.reason
     assert change.evidence["rmse"] == report.verdict.winner.rmse
 
-    champion = load_champion(registry, HORIZONS, 300, at=end)
-    assert champion is not None
-    assert champion.version == report.version
-    assert load_champion(registry, HORIZONS, 300, at=end - timedelta(seconds=1)) is None
+    assert registry.named(MODEL, at=end) == report.version
+    assert registry.named(MODEL, at=end - timedelta(seconds=1)) is None
+    champion = load_version(registry, report.version, HORIZONS, 300)
     stacked = np.stack([values, volumes], axis=-1).astype(np.float32)
     history = History(stacked, ("speed", "volume"), to_ms(end), INTERVAL_MS, "UTC")
     graph = Graph(np.array([0, 1]), np.array([1, 2]), np.ones(2, np.float32))

@@ -9,6 +9,7 @@ import structlog
 from numpy.typing import NDArray
 
 from roadcast.child import Child, ChildDown
+from roadcast.domain.times import from_ms
 from roadcast.domain.units import TOLERANCE_SHARE
 from roadcast.forecasting.calibration import Tolerance
 from roadcast.forecasting.engine import Engine, Issue, Past
@@ -17,6 +18,8 @@ from roadcast.forecasting.forecasters import QUICK
 from roadcast.forecasting.graph import Graph
 from roadcast.forecasting.history import History
 from roadcast.forecasting.last_value import LastValue
+from roadcast.forecasting.trained import Trained
+from roadcast.pipeline.champion import Throne
 from roadcast.pipeline.past import Gathering, Pieces, Span, hand_over
 from roadcast.services import Board, Status
 
@@ -50,6 +53,10 @@ class Learner(Gathering):
         super().__init__()
         self._engine = engine
 
+    def adopt(self, champion: Trained | None, version: str) -> None:
+        """Let the engine take a trained model, or none."""
+        self._engine.adopt(champion, version)
+
     def fit(self, graph: Graph, reference_speed: NDArray[np.float32], past: Past | None) -> int:
         """Fit on the history; on how many ticks."""
         history = self.gathered()
@@ -64,8 +71,10 @@ class Learner(Gathering):
 class ForecasterProcess:
     """Fits and steps in a child process; while that is down, the cheapest forecaster serves here."""
 
-    def __init__(self, config: EngineConfig, board: Board) -> None:
+    def __init__(self, config: EngineConfig, throne: Throne, board: Board) -> None:
         self._config = config
+        self._throne = throne
+        self._adopted: str | None = None
         self._board = board
         self._child = Child("forecaster", config.learner)
         self._fallback = config.engine(LastValue())
@@ -93,12 +102,15 @@ class ForecasterProcess:
         graph: Graph,
         reference_speed: NDArray[np.float32],
         past: Past | None,
+        at_ms: int,
     ) -> None:
-        """Fit on the pieces of a history; a new process goes on from `past`."""
+        """Fit on the pieces of a history, to forecast from a tick; a new process goes on from `past`."""
         began = time.monotonic()
         try:
             if not self._child.running:
                 self._child.start()
+                self._adopted = None
+            await self._adopt(at_ms)
             await hand_over(self._child, span, pieces)
             ticks = await self._child.call("fit", graph, reference_speed, past, timeout_s=FIT_TIMEOUT_S)
         except ChildDown as error:
@@ -112,10 +124,25 @@ class ForecasterProcess:
         """The next step of the engine, or of the fallback, which leaves nothing behind to go on from."""
         if self._child.running:
             try:
+                await self._adopt(state.end_ms)
                 return cast("Issue", await self._child.call("step", state, timeout_s=STEP_TIMEOUT_S))
             except ChildDown as error:
                 self._down(error)
         return replace(self._fallback.step(state), calibrations={})
+
+    async def _adopt(self, at_ms: int) -> None:
+        """Let the process take the model that is in force at a tick, if it has another one.
+
+        Raises:
+            ChildDown: it could not.
+        """
+        champion = await self._throne.at(from_ms(at_ms))
+        version = champion.version if champion else None
+        if version != self._adopted:
+            trained = champion.trained if champion else None
+            await self._child.call("adopt", trained, version or "", timeout_s=STEP_TIMEOUT_S)
+            self._adopted = version
+            log.info("champion", version=version or "none", forecaster=trained.forecaster if trained else "none")
 
     def _down(self, error: ChildDown) -> None:
         """Fall back, and try again after a pause that grows."""

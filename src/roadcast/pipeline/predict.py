@@ -15,6 +15,7 @@ from roadcast.errors import Unavailable
 from roadcast.forecasting.engine import Issue
 from roadcast.forecasting.history import STATE_TICKS, History
 from roadcast.pipeline import memory
+from roadcast.pipeline.champion import Throne
 from roadcast.pipeline.forecaster import EngineConfig, ForecasterProcess
 from roadcast.pipeline.issued import issue_records, issued_rows
 from roadcast.pipeline.past import Network, Span, read_pieces
@@ -72,6 +73,7 @@ class Predict:
         clock: FeedClock,
         board: Board,
         config: PredictConfig,
+        throne: Throne,
         learn_references: Callable[[int], Awaitable[int]],
     ) -> None:
         self._database = database
@@ -80,7 +82,7 @@ class Predict:
         self._board = board
         self._config = config
         self._learn_references = learn_references
-        self._forecaster = ForecasterProcess(config.engine, board)
+        self._forecaster = ForecasterProcess(config.engine, throne, board)
         self.partitions = Partitions("forecasts")
         self._network = Network({}, [])
         self._window = StateWindow(config.interval_ms)
@@ -325,7 +327,7 @@ class Predict:
             self._network = await Network.read(reader)
             span = await Span.read(reader, self._network, until_ms, self._config.interval_ms, self._config.timezone)
         pieces = read_pieces(self._database, span)
-        await self._forecaster.fit(span, pieces, self._network.graph, self._network.reference_speed, past)
+        await self._forecaster.fit(span, pieces, self._network.graph, self._network.reference_speed, past, at_ms)
         async with self._database.write() as writer:
             await marks.set_mark(writer, marks.FITTED, from_ms(until_ms))
 
