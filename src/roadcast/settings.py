@@ -24,14 +24,13 @@ from pydantic import (
 )
 from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
 
+from roadcast.domain.forecast import LONGEST_MINUTES
 from roadcast.domain.units import Units
 from roadcast.errors import SettingsError
 
 DOCUMENTED_SECRET = "your-secret-key-here"  # noqa: S105 - the mission's placeholder, refused in production
 MIN_SECRET_LENGTH = 32
 ENV_FILE = Path(".env")
-LONGEST_MINUTES = 120
-"""How far ahead a forecast can be asked for, however far those reach that are issued."""
 _ENCODING = "utf-8-sig"
 _OF_A_SERVER = {"db_port", "db_name", "db_user", "db_password"}
 _LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
@@ -172,7 +171,7 @@ class Settings(BaseSettings):
 
     # Pipeline
     interval_s: int = setting("Pipeline", 300, "Length of a window: whole minutes that divide an hour.", ge=60, le=3600)
-    horizon_minutes: int = setting("Pipeline", 60, "How far ahead forecasts reach.", ge=5, le=120)
+    horizon_minutes: int = setting("Pipeline", 60, "How far ahead forecasts reach.", ge=5, le=LONGEST_MINUTES)
     max_future_s: int = setting("Pipeline", 300, "A reading further ahead of the clock is rejected.", ge=0)
     allowed_lateness_s: int = setting("Pipeline", 86_400, "A reading later than this counts as late.", ge=0)
     idle_timeout_s: float = setting(
@@ -187,7 +186,7 @@ class Settings(BaseSettings):
     @property
     def reach(self) -> int:
         """How many windows ahead forecasters can look."""
-        return max(self.horizon_minutes, LONGEST_MINUTES) * 60 // self.interval_s
+        return LONGEST_MINUTES * 60 // self.interval_s
 
     @property
     def models_dir(self) -> Path:

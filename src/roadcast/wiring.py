@@ -82,9 +82,9 @@ class _OnDemand:
         self._predict = predict
         self._clock = clock
 
-    async def request(self) -> Request:
-        """Ask for an issue of the newest readings."""
-        asked = await self._predict.request()
+    async def request(self, far_sensor_no: int | None = None) -> Request:
+        """Ask for an issue of the newest readings, or for one sensor's forecast further than it reaches."""
+        asked = await self._predict.request(far_sensor_no)
         return Request(asked.issued_ms, self._clock.now() + timedelta(seconds=asked.wait_s))
 
     def pending(self, issued_ms: int) -> bool:

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 
@@ -12,7 +12,7 @@ from roadcast.domain.clock import Feed, FeedClock
 from roadcast.domain.reading import VARIABLES
 from roadcast.domain.times import from_ms, to_ms
 from roadcast.errors import Unavailable
-from roadcast.forecasting.calibration import Calibration
+from roadcast.forecasting.engine import Issue
 from roadcast.forecasting.history import STATE_TICKS, History
 from roadcast.pipeline import memory
 from roadcast.pipeline.forecaster import EngineConfig, ForecasterProcess
@@ -20,7 +20,7 @@ from roadcast.pipeline.issued import issue_records, issued_rows
 from roadcast.pipeline.past import Network, Span, read_pieces
 from roadcast.pipeline.state_window import StateWindow
 from roadcast.services import Board, Status
-from roadcast.storage import forecasts, marks, readings, sensors
+from roadcast.storage import asked, forecasts, marks, readings, sensors
 from roadcast.storage.engine import Database
 from roadcast.storage.forecasts import IssuedRows
 from roadcast.storage.partitions import Partitions
@@ -90,6 +90,7 @@ class Predict:
         self._issuing_ms: int | None = None
         self._asked_ms: int | None = None
         self._is_stale = False
+        self._owes = True
         self._asked = asyncio.Event()
         self._issue_s = FIRST_ISSUE_S
         self._turn = asyncio.Lock()
@@ -128,8 +129,10 @@ class Predict:
         self._forecaster.stop()
         self._window = StateWindow(self._config.interval_ms)
 
-    async def request(self) -> Asked:
+    async def request(self, far_sensor_no: int | None = None) -> Asked:
         """Ask for an issue of the newest readings; it is made in turn.
+
+        far_sensor_no: whose forecast is wanted further than issues reach; it is stored in `storage.asked`.
 
         Raises:
             Unavailable: there are no readings yet.
@@ -139,7 +142,12 @@ class Predict:
             raise Unavailable("There are no readings yet to forecast from.", retry_after_s=30)
         issued_ms = self._issued_by(self._clock.feed)
         at_ms = max(newest_ms, issued_ms or 0)
-        if self._is_current(at_ms, self._clock.feed):
+        is_current = self._is_current(at_ms, self._clock.feed)
+        if far_sensor_no is not None:
+            async with self._database.write() as writer:
+                await asked.ask(writer, from_ms(at_ms), far_sensor_no, anew=not is_current)
+            self._owes = True
+        elif is_current:
             return Asked(at_ms, 0.0)
         self._asked_ms = at_ms
         self._asked.set()
@@ -186,7 +194,8 @@ class Predict:
             await self._asked.wait()
 
     def _is_due(self, asked_ms: int) -> bool:
-        return asked_ms <= to_ms(self._clock.now()) and not self._is_current(asked_ms, self._clock.feed)
+        is_open = self._owes or not self._is_current(asked_ms, self._clock.feed)
+        return is_open and asked_ms <= to_ms(self._clock.now())
 
     async def _newest_tick(self) -> int | None:
         """The end of the newest window that holds readings and is over."""
@@ -264,7 +273,7 @@ class Predict:
         issue = await self._forecaster.step(await self._state(at_ms))
         rows = issued_rows(issue, self._config.horizons)
         if len(rows.sensor_no):
-            await self._keep(rows, issue.calibrations, on_demand=on_demand)
+            await self._keep(issue, rows, on_demand=on_demand)
             self._issue_s = time.monotonic() - began
             self._say(at_ms, f"issued {from_ms(at_ms):%Y-%m-%d %H:%M} UTC with {rows.model}")
         else:
@@ -281,14 +290,21 @@ class Predict:
             "Wait, or let the feed come more slowly." if lags else "",
         )
 
-    async def _keep(self, rows: IssuedRows, known: Mapping[str, Calibration], *, on_demand: bool) -> None:
-        """Store, with what a restart needs to go on; then publish."""
-        issued_at = from_ms(rows.issued_ms)
-        async with self._database.write() as writer:
-            await forecasts.store(writer, rows, self.partitions)
-            if known:
-                reach = timedelta(milliseconds=self._config.engine.horizons * self._config.interval_ms)
-                await memory.keep(writer, issued_at, known, issued_at - reach)
+    async def _keep(self, issue: Issue, rows: IssuedRows, *, on_demand: bool) -> None:
+        """Store, with what a restart needs to go on and what somebody asked for; then publish."""
+        issued_at, reach = from_ms(rows.issued_ms), self._config.engine.horizons
+        owes, self._owes = self._owes, False
+        try:
+            async with self._database.write() as writer:
+                await forecasts.store(writer, rows, self.partitions)
+                if issue.calibrations:
+                    span = timedelta(milliseconds=reach * self._config.interval_ms)
+                    await memory.keep(writer, issued_at, issue.calibrations, issued_at - span)
+                waiting = owes and await asked.fulfil(writer, issued_rows(issue, reach))
+        except BaseException:
+            self._owes = owes
+            raise
+        self._owes = self._owes or waiting
         records = issue_records(rows, self._network.sensors, self._config.interval_ms, on_demand=on_demand)
         await self._log.publish(self._config.topic_out, records)
 
