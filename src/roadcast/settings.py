@@ -186,7 +186,7 @@ class Settings(BaseSettings):
     @property
     def reach(self) -> int:
         """How many windows ahead forecasters can look."""
-        return max(self.horizon_minutes, LONGEST_MINUTES) * 60 // self.interval_s
+        return LONGEST_MINUTES * 60 // self.interval_s
 
     @property
     def models_dir(self) -> Path:
