@@ -205,6 +205,24 @@ def test_a_silent_sensor_does_not_hold_a_tick_for_ever(address):
     assert later == [*at_once, START + 3 * INTERVAL]
 
 
+def test_no_window_closes_before_the_clock_has_passed_it(address):
+    """The detectors' clocks run 200 s fast, and their reporter says that it has sent all."""
+
+    async def go():
+        async with running(address, now=from_ms(START + 2 * INTERVAL - 200_000)) as pipeline:
+            through = Source("http", through_ms=START + 2 * INTERVAL)
+            await pipeline.ingest.submit(tick(2, (60.0, 50.0, 40.0)), through)
+            await asyncio.sleep(1.2)
+            early = list(pipeline.messages)
+            pipeline.clock.wall = lambda: from_ms(START + 2 * INTERVAL)
+            await pipeline.issued(START + 2 * INTERVAL)
+            return early, [m.tick_end_ms for m in pipeline.messages if isinstance(m, TickClosed)]
+
+    early, closed = asyncio.run(go())
+    assert {type(message) for message in early} == {ReadingStored}
+    assert closed == [START + 2 * INTERVAL]
+
+
 def test_what_is_refused_and_why(address):
     async def go():
         now = from_ms(START + 3 * INTERVAL)

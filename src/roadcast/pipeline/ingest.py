@@ -32,6 +32,8 @@ log = structlog.get_logger()
 
 RETRY_PAUSE_S = 0.5
 """How long readings that could not be stored wait until it is tried once more."""
+LOOK_S = 1.0
+"""How often is looked, while nothing comes, whether the clock has passed the end of a window that is due."""
 GROUP_READINGS = 200_000
 """Readings that are stored in one transaction at most, so that memory and locks stay bounded."""
 
@@ -162,10 +164,10 @@ class Ingest:
         try:
             while True:
                 try:
-                    async with asyncio.timeout(self._config.idle_timeout_s / 4):
+                    async with asyncio.timeout(min(LOOK_S, self._config.idle_timeout_s / 4)):
                         await self._wake.wait()
                 except TimeoutError:
-                    await self._publish_ticks(self._closer.idle(time.monotonic()), 0)
+                    await self._publish_ticks(self._closer.wait(to_ms(self._clock.now()), time.monotonic()), 0)
                 self._wake.clear()
                 while jobs := self._take():
                     await self._serve(jobs)
@@ -310,7 +312,8 @@ class Ingest:
         if source.history:
             return
         await self._append([Record(m.sensor_id, encode(m)) for m in _messages(added, recorded.codes)])
-        closed = self._closer.observe(given.sensor_no, given.ts_ms, source.through_ms, time.monotonic())
+        clock_ms = to_ms(self._clock.now())
+        closed = self._closer.observe(given.sensor_no, given.ts_ms, source.through_ms, clock_ms, time.monotonic())
         await self._publish_ticks(closed, len(added))
 
     async def _publish_ticks(self, ticks: Sequence[int], rows: int) -> None:
