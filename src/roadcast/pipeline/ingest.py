@@ -67,8 +67,8 @@ class Ingest:
     """Checks, stores, closes windows and publishes.
 
     `visible` waits until this process's live state holds a position of the log, so that a reading that was
-    answered for is seen by the next request. `begun` has it read the state anew where a replay begins, to which later
-    readings are still to come.
+    answered for is seen by the next request. `begun` has it read the state anew where another feed begins, whose clock
+    decides which readings are still to come.
     """
 
     def __init__(
@@ -278,11 +278,9 @@ class Ingest:
             if self._in_doubt:
                 await changes.tell(writer)  # what was committed then, if anything, was never published
         self._in_doubt = False
-        earlier = feed.replayed and begins
         self._clock.feed = feed
         if begins:
             self._closer.resume(before_ms)
-        if earlier:
             await self._begun()
         return recorded
 
