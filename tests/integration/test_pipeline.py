@@ -2,6 +2,7 @@
 
 import asyncio
 from contextlib import asynccontextmanager, suppress
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import numpy as np
@@ -351,15 +352,17 @@ def test_a_change_told_while_a_window_is_open_does_not_close_it(address):
 def test_a_pinned_feed_refuses_replays_and_judges_the_future_by_its_clock(address):
     async def go():
         async with running(address, services=("ingest",), now=LATER, pinned_to="demo") as pipeline:
-            await pipeline.ingest.submit(tick(5, (60.0,) * 3), replayed(5, "demo"))
-            with pytest.raises(Conflict, match="FEED=none"):
-                await pipeline.ingest.submit(tick(6, (60.0,) * 3), replayed(6))
+            await pipeline.ingest.submit(tick(5, (60.0,) * 3), replace(replayed(5, "demo"), simulated=True))
+            for name in ("file", "demo"):
+                with pytest.raises(Conflict, match="FEED=none"):
+                    await pipeline.ingest.submit(tick(6, (60.0,) * 3), replayed(6, name))
+            assert (await pipeline.ingest.submit(tick(4, (50.0,) * 3), Source("demo"))).accepted == 3
             account = await pipeline.ingest.submit(tick(10, (60.0,) * 3), Source("http"))
-            return account, pipeline.clock.now()
+            return account, pipeline.clock
 
-    account, now = asyncio.run(go())
+    account, clock = asyncio.run(go())
     assert (account.rejected, account.rejections[0].field) == (3, "timestamp")
-    assert now == from_ms(START + 5 * INTERVAL)
+    assert (clock.now(), clock.simulated) == (from_ms(START + 5 * INTERVAL), True)
 
 
 def test_readings_that_wait_together_are_accounted_apart(address):

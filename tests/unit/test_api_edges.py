@@ -120,6 +120,18 @@ async def test_only_what_is_declared_as_json_is_read(headers: dict[str, str], st
         assert [error["field"] for error in answer.json()["errors"]] == ["Content-Type"]
 
 
+@pytest.mark.parametrize("name", ["demo", "none"])
+@pytest.mark.parametrize("more", ["", "&replayed=true"])
+async def test_nobody_outside_is_one_of_our_own_feeds(name: str, more: str):
+    context = make_context()
+    async with client(context) as http:
+        answer = await http.post(f"/api/traffic/readings?source={name}{more}", json=reading())
+    assert (answer.status_code, context.door.batches) == (422, [])
+    [error] = answer.json()["errors"]
+    assert (error["field"], error["value"]) == ("source", name)
+    assert error["reason"] == "expected another name than demo and none, which are our own feeds'"
+
+
 @pytest.mark.parametrize(
     ("units", "field", "allowed", "refused", "words"),
     [

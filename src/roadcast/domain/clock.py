@@ -16,6 +16,8 @@ def wall_clock() -> datetime:
 
 NO_FEED = "none"
 """The name of the feed before anything was sent."""
+DEMO = "demo"
+"""The name of the feed that is simulated."""
 
 
 @dataclass(frozen=True, slots=True)

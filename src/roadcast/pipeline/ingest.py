@@ -40,7 +40,7 @@ GROUP_READINGS = 200_000
 
 @dataclass(frozen=True, slots=True)
 class IngestConfig:
-    """What ingest is told by the settings. `pinned_to`: the only feed that may hold the clock."""
+    """What ingest is told by the settings. `pinned_to`: the only feed that may hold the clock, which is simulated."""
 
     topic: str
     interval_ms: int
@@ -52,6 +52,10 @@ class IngestConfig:
     register_unknown: bool
     pinned_to: str | None = None
     retention_days: int | None = None
+
+    def may_lead(self, source: Source) -> bool:
+        """Whether a source may hold the clock: a name alone makes nobody the simulated feed."""
+        return self.pinned_to is None or (source.simulated and source.name == self.pinned_to)
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,12 +112,11 @@ class Ingest:
             Conflict: another feed holds the clock.
             Unavailable: the queue is full or the database is away; nothing of the batch was taken.
         """
-        pinned = self._config.pinned_to
-        if pinned is not None and source.replayed and source.name != pinned:
+        if source.replayed and not self._config.may_lead(source):
             raise Conflict(
-                f"The {pinned} feed holds the clock, so {source.name!r} cannot be replayed.",
+                f"The {self._config.pinned_to} feed holds the clock, so {source.name!r} cannot be replayed.",
                 remedy="Start with FEED=none to replay a file.",
-                errors=(FieldError("source", source.name, f"expected {pinned}, or readings that are not replayed"),),
+                errors=(FieldError("source", source.name, "expected readings that are not replayed"),),
             )
         if self._board.is_down("database"):
             raise Unavailable("The database does not answer, so that nothing can be stored.", retry_after_s=5)
@@ -239,8 +242,7 @@ class Ingest:
         unknown: frozenset[str] = frozenset()
         if not config.register_unknown and not job.source.simulated:
             unknown = frozenset(code for code in job.batch.codes if code not in self._recorder.numbers)
-        led = config.pinned_to in (None, job.source.name)
-        newest = self._clock.wall() if led else self._clock.now()
+        newest = self._clock.wall() if config.may_lead(job.source) else self._clock.now()
         return check(
             job.batch,
             newest_ms=to_ms(newest),
@@ -299,7 +301,7 @@ class Ingest:
 
     def _feed_after(self, source: Source, newest_ms: int) -> Feed:
         """What feeds the system once `source` has sent up to `newest_ms`."""
-        if not newest_ms or self._config.pinned_to not in (None, source.name):
+        if not newest_ms or not self._config.may_lead(source):
             return self._clock.feed
         reached_at = from_ms(newest_ms) if source.replayed else None
         return self._clock.feed.then(Feed(source.name, source.replayed, source.simulated, reached_at))
