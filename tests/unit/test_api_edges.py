@@ -195,6 +195,23 @@ async def test_the_time_that_was_asked_for_is_the_one_that_is_stated(path: str):
     assert answer.headers["roadcast-as-of"] == "2024-01-14T10:00:00.500000Z"
 
 
+@pytest.mark.parametrize("path", ["current?", "historical?hours=1&", "statistics?hours=1&", "../predictions/latest?"])
+@pytest.mark.parametrize("at", ["2024-01-15T10:37:01Z", "9999-12-31T23:59:59Z", "9999-12-31T23:59:60Z"])
+async def test_nothing_can_be_known_as_of_a_time_to_come(path: str, at: str):
+    async with client(make_context()) as http:
+        answer = await http.get(f"/api/traffic/{path}as_of={at}")
+    assert (answer.status_code, answer.headers["roadcast-as-of"]) == (422, "2024-01-15T10:32:00Z")
+    [error] = answer.json()["errors"]
+    assert (error["field"], error["value"]) == ("as_of", at)
+    assert error["reason"].startswith("expected")
+
+
+async def test_a_client_may_be_as_far_ahead_of_the_clock_as_a_detector():
+    async with client(make_context()) as http:
+        answer = await http.get("/api/traffic/current?as_of=2024-01-15T10:37:00Z")
+    assert answer.status_code == 503  # it is read, and the database is away
+
+
 @pytest.mark.parametrize(
     ("sent", "kept"),
     [

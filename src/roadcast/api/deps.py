@@ -11,7 +11,7 @@ from starlette.types import Scope
 from roadcast.api.context import ApiContext
 from roadcast.api.fields import Time, invalid
 from roadcast.api.problems import shown
-from roadcast.domain.times import from_ms, to_ms
+from roadcast.domain.times import from_ms, rfc3339, to_ms
 from roadcast.errors import FieldError, InvalidInput, NotFound
 from roadcast.live.analytics import Analyst, Subject
 from roadcast.live.documents import Presenter
@@ -56,7 +56,13 @@ AS_OF = "as_of"
 """Under this name the request's state holds the time for which it asks."""
 
 
-async def _known_at(connection: HTTPConnection, as_of: AsOf = None) -> datetime | None:
+async def _known_at(connection: HTTPConnection, context: Context, as_of: AsOf = None) -> datetime | None:
+    now = context.clock.now()
+    if as_of is not None and as_of - now > timedelta(seconds=context.max_future_s):
+        ahead = (
+            f"expected at most {context.max_future_s} s (MAX_FUTURE_S) ahead of the clock, which is at {rfc3339(now)}"
+        )
+        raise invalid(AS_OF, connection.query_params[AS_OF], ahead)
     setattr(connection.state, AS_OF, as_of)
     return as_of
 

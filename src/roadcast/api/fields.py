@@ -36,11 +36,12 @@ def parse_time(value: object) -> datetime:
     leap = second == "60"
     try:
         at = datetime.fromisoformat(f"{minute}{'59' if leap else second}{rest.upper()}").astimezone(UTC)
+        at += timedelta(seconds=leap)
     except (ValueError, OverflowError) as error:
         raise ValueError(EXPECTED_TIME) from error
-    if leap and (at.hour, at.minute) != (23, 59):
+    if leap and (at.hour, at.minute) != (0, 0):
         raise ValueError(EXPECTED_TIME)
-    return at + timedelta(seconds=leap)
+    return at
 
 
 def parse_code(value: object) -> str:
