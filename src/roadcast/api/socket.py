@@ -30,8 +30,9 @@ from roadcast.live.hub import Channel, Data, Document, Frame, Outbox, Position, 
 
 SEND_TIMEOUT_S = 10.0
 MISSED_HEARTBEATS = 3
-LARGEST_MESSAGE = 65_536
 MOST_SENSORS = 5_000
+LARGEST_MESSAGE = 524_288
+"""Bytes: holds a filter of as many sensors, with codes of 64 ASCII characters. A connection holds one at a time."""
 
 CLIENT_MESSAGES = ("subscribe", "unsubscribe", "pong", "get_status")
 
