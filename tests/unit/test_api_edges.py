@@ -1,5 +1,6 @@
 """What every client meets at the edges: problems that name what was wrong, and headers that say what holds."""
 
+import gzip
 import json
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
@@ -118,6 +119,15 @@ async def test_only_what_is_declared_as_json_is_read(headers: dict[str, str], st
     assert len(context.door.batches) == (status == 200)
     if status == 415:
         assert [error["field"] for error in answer.json()["errors"]] == ["Content-Type"]
+
+
+@pytest.mark.parametrize("path", ["/api/traffic/readings", "/api/incidents", "/api/predictions/generate"])
+async def test_a_body_that_is_compressed_is_not_mistaken_for_bad_json(path: str):
+    async with client(make_context()) as http:
+        answer = await http.post(path, content=gzip.compress(b"[]"), headers={**JSON, "Content-Encoding": "gzip"})
+        plain = await http.post("/api/traffic/readings", content=b"[]", headers={"Content-Encoding": "identity"})
+    assert (answer.status_code, plain.status_code) == (415, 200)
+    assert answer.json()["errors"] == [{"field": "Content-Encoding", "value": "gzip", "reason": "expected none"}]
 
 
 @pytest.mark.parametrize("name", ["demo", "none"])

@@ -122,7 +122,7 @@ NOT_FOUND: Responses = {404: {"model": Problem, "description": "There is no such
 JSON_BODY: Responses = {
     408: {"model": Problem, "description": "The body did not arrive in time."},
     413: {"model": Problem, "description": "The body exceeds MAX_BODY_BYTES."},
-    415: {"model": Problem, "description": "The body is not declared as JSON."},
+    415: {"model": Problem, "description": "The body is encoded, or not declared as JSON."},
 }
 """What any route with a body may answer besides."""
 CONFLICT: Responses = {409: {"model": Problem, "description": "Its state does not allow it."}}
