@@ -24,11 +24,12 @@ from roadcast.api.deps import (
     OneSensor,
     Present,
     find_sensor,
+    window_end,
 )
 from roadcast.api.fields import Code, invalid
 from roadcast.api.problems import JSON_BODY, NOT_FOUND, RESPONSES
 from roadcast.domain.ids import Packed, pack, unpack
-from roadcast.domain.times import from_ms
+from roadcast.domain.times import from_ms, rfc3339
 from roadcast.errors import InvalidInput, NotFound
 from roadcast.live.documents import ForecastDocument, Presenter
 from roadcast.storage import forecasts, scores
@@ -64,11 +65,12 @@ class PredictionDocument(TypedDict):
     """One forecast: `pending` while it is made.
 
     `unavailable` where none was made, or it is not kept: its sensor had too little to forecast from, or another feed
-    took over before its turn came.
+    took over before its turn came. `detail` then says when to ask again, and is null otherwise.
     """
 
     prediction_id: UUID
     status: State
+    detail: str | None
     prediction: ForecastDocument | None
 
 
@@ -180,11 +182,23 @@ async def prediction(context: Context, present: Present, prediction_id: UUID) ->
         return answer(_prediction(prediction_id, "pending"))
     if issue is None:
         await _expect_turn(context, wanted)
-    return answer(_prediction(prediction_id, "unavailable"))
+    return answer(_prediction(prediction_id, "unavailable", detail=_when_to_ask_again(context, wanted)))
 
 
-def _prediction(prediction_id: UUID, state: State, found: ForecastDocument | None = None) -> PredictionDocument:
-    return {"prediction_id": prediction_id, "status": state, "prediction": found}
+def _prediction(
+    prediction_id: UUID, state: State, found: ForecastDocument | None = None, *, detail: str | None = None
+) -> PredictionDocument:
+    return {"prediction_id": prediction_id, "status": state, "detail": detail, "prediction": found}
+
+
+def _when_to_ask_again(context: ApiContext, wanted: Packed) -> str:
+    """Why there is no forecast, and after which window there can be one."""
+    code, issued_at = context.state.sensors[wanted.sensor_no].sensor_id, from_ms(wanted.at_ms)
+    following = max(issued_at + timedelta(seconds=context.interval_s), window_end(context, context.clock.now()))
+    return (
+        f"No forecast of {code} was issued at {rfc3339(issued_at)}: too little had been reported of it up to then, or "
+        f"another feed took over. Let it report, and ask for one after {rfc3339(following)}."
+    )
 
 
 def _documents(context: ApiContext, present: Presenter, issue: IssuedRows, wanted: Packed) -> list[ForecastDocument]:
