@@ -162,14 +162,24 @@ async def test_bounds_are_said_in_the_clients_units(
     assert account["rejections"] == [{"index": 2, "field": field, "value": refused, "reason": words}]
 
 
-async def test_what_is_no_plain_value_is_echoed_as_json():
+async def test_a_value_is_echoed_as_it_was_sent_and_a_long_one_as_the_begin_of_its_json():
     async with client(make_context()) as http:
-        items = [reading(speed={"mph": [45.5, None, True]}), reading(speed=[["ä"]] * 1_000)]
+        items = [reading(speed={"mph": [45.5, None, True]}), reading(speed=[["ä"]] * 1_000), [], {}]
         account = (await http.post("/api/traffic/readings", json=items)).json()
         typed = await http.post("/api/incidents", json={"type": {"a": [1, None]}})
-    assert account["rejections"][0]["value"] == '{"mph": [45.5, null, true]}'
+    assert account["rejections"][0]["value"] == {"mph": [45.5, None, True]}
     assert account["rejections"][1]["value"] == ('[["ä"], ' + '["ä"], ' * 99)[:200] + "…"
-    assert typed.json()["errors"][0]["value"] == '{"a": [1, null]}'
+    assert account["rejections"][2]["value"] == []
+    assert typed.json()["errors"][0]["value"] == {"a": [1, None]}
+
+
+async def test_within_an_array_too_what_json_lacks_is_echoed_as_text():
+    sent = (
+        '[{"speed": [1e999, 99999999999999999999, "\\ud800"], "sensor_id": "A", "timestamp": "2024-01-15T10:30:00Z"}]'
+    )
+    async with client(make_context()) as http:
+        answer = await http.post("/api/traffic/readings", content=sent)
+    assert answer.json()["rejections"][0]["value"] == ["Infinity", "99999999999999999999", "?"]
 
 
 async def test_a_code_that_is_a_number_is_told_to_be_a_string():

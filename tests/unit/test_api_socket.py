@@ -273,6 +273,23 @@ async def test_a_wrong_message_is_told_what_is_wrong(message: object, field: str
         assert (await talk.hear())["type"] == "system_status"
 
 
+@pytest.mark.parametrize(
+    ("message", "value"),
+    [
+        ("", ""),
+        (b"", ""),
+        (b"\xffx", "\ufffdx"),
+        ("[]", []),
+        ({"type": "subscribe", "subscription": ["alerts"]}, ["alerts"]),
+        ({"type": "subscribe", "subscription": "alerts", "sensors": {"A": 1}}, {"A": 1}),
+    ],
+)
+async def test_a_wrong_message_is_shown_what_it_said(message: object, value: object):
+    async with talking(make_context()) as (_, talk):
+        await talk.say(message)
+        assert [item["value"] for item in (await talk.hear())["errors"]] == [value]
+
+
 async def test_binary_messages_are_understood():
     async with talking(make_context()) as (_, talk):
         await talk.say(b'{"type": "get_status"}')
