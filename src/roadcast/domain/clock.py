@@ -63,6 +63,11 @@ class FeedClock:
         return "replayed" if self.feed.replayed else "live"
 
     @property
+    def said(self) -> str:
+        """Name and mode, for people."""
+        return f"{self.name}, {self.mode}"
+
+    @property
     def simulated(self) -> bool:
         """Whether nothing of the feed is real."""
         return self.feed.simulated

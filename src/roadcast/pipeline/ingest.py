@@ -284,6 +284,8 @@ class Ingest:
         if begins:
             self._closer.resume(before_ms)
             await self._begun()
+        if begins and len(batch):  # said at once: whoever was answered does not read that there is none yet
+            self._board.report("feed", Status.OK, self._clock.said)
         return recorded
 
     def _window_before(self, at_ms: int) -> int:
