@@ -250,6 +250,71 @@ async def test_a_clients_own_id_is_kept(sent: bytes, kept: bool):
 
 
 @pytest.mark.parametrize(
+    ("path", "status", "location"),
+    [
+        ("/api/sensors/", 307, "/api/sensors"),
+        ("/api/sensors/?limit=3", 307, "/api/sensors?limit=3"),
+        ("/api/traffic/current/", 307, "/api/traffic/current"),
+        ("/api/traffic/sensors/", 404, None),
+        ("/api/traffic/sensors", 404, None),
+    ],
+)
+async def test_a_slash_too_many_names_no_sensor(path: str, status: int, location: str | None):
+    async with client(make_context()) as http:
+        answer = await http.get(path)
+    assert (answer.status_code, answer.headers.get("location", "").removeprefix("http://roadcast")) == (
+        status,
+        location or "",
+    )
+    if status == 404:
+        assert [error["field"] for error in answer.json()["errors"]] == ["path"]
+
+
+@pytest.mark.parametrize("number", ["1_0", " 24", "24 ", "+24", "٢٤", "0x18", ""])
+@pytest.mark.parametrize(
+    ("path", "field"),
+    [
+        ("traffic/historical", "hours"),
+        ("traffic/current", "limit"),
+        ("analytics/trends", "days"),
+        ("incidents", "hours"),
+        ("predictions/latest", "horizon_minutes"),
+        ("predictions/latest", "min_confidence"),
+    ],
+)
+async def test_numbers_are_written_in_plain_digits(path: str, field: str, number: str):
+    async with client(make_context()) as http:
+        answer = await http.get(f"/api/{path}", params={field: number})
+    assert answer.status_code == 422
+    [error] = answer.json()["errors"]
+    assert (error["field"], error["value"]) == (field, number)
+    assert error["reason"] == "expected a number in plain digits"
+
+
+@pytest.mark.parametrize("code", [".", ".."])
+async def test_a_code_that_no_address_can_hold_is_refused(code: str):
+    async with client(make_context()) as http:
+        answer = await http.post("/api/traffic/readings", json=reading(sensor_id=code))
+        dotted = await http.post("/api/traffic/readings", json=reading(sensor_id=f"{code}."))
+    assert (answer.status_code, answer.json()["errors"][0]["value"]) == (422, code)
+    assert "other than . and .." in answer.json()["errors"][0]["reason"]
+    assert dotted.status_code == (422 if code == "." else 200)
+
+
+@pytest.mark.parametrize("minutes", [0, 65, 125, 10**30])
+async def test_the_longest_horizon_is_the_one_that_is_set(minutes: int):
+    async with client(make_context()) as http:
+        asked = {"sensor_id": "SENSOR_001", "horizon_minutes": minutes}
+        answers = [
+            await http.post("/api/predictions/generate", json=asked),
+            await http.get("/api/predictions/latest", params={"horizon_minutes": str(minutes)}),
+        ]
+    assert [answer.status_code for answer in answers] == [422, 422]
+    reasons = [answer.json()["errors"][0]["reason"] for answer in answers]
+    assert reasons == ["expected a multiple of 5 minutes, at most 60"] * 2
+
+
+@pytest.mark.parametrize(
     ("body", "field"),
     [
         ({"latitude": 36.0}, "longitude"),

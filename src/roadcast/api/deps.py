@@ -5,11 +5,12 @@ from datetime import datetime, timedelta
 from typing import Annotated, cast
 
 from fastapi import Depends, Path, Query
+from starlette.convertors import Convertor, register_url_convertor
 from starlette.requests import HTTPConnection
 from starlette.types import Scope
 
 from roadcast.api.context import ApiContext
-from roadcast.api.fields import Time, invalid
+from roadcast.api.fields import Time, Whole, invalid
 from roadcast.api.problems import shown
 from roadcast.domain.times import from_ms, rfc3339, to_ms
 from roadcast.errors import FieldError, InvalidInput, NotFound
@@ -45,9 +46,9 @@ def presenter(context: ApiContext) -> Presenter:
 
 Present = Annotated[Presenter, Depends(_presenter)]
 
-Hours = Annotated[int, Query(ge=1, le=168, description="Hours back from the time that `Roadcast-As-Of` states.")]
-Days = Annotated[int, Query(ge=1, le=365, description="Days back from the feed's clock.")]
-Limit = Annotated[int, Query(ge=1, le=MOST, description="At most so many; `Link` leads to the next ones.")]
+Hours = Annotated[Whole, Query(ge=1, le=168, description="Hours back from the time that `Roadcast-As-Of` states.")]
+Days = Annotated[Whole, Query(ge=1, le=365, description="Days back from the feed's clock.")]
+Limit = Annotated[Whole, Query(ge=1, le=MOST, description="At most so many; `Link` leads to the next ones.")]
 AsOf = Annotated[
     Time | None,
     Query(description="Answer as it was known at this time (RFC 3339).", examples=["2024-01-15T10:30:00Z"]),
@@ -92,6 +93,21 @@ async def _filter(
 
 
 OneSensor = Annotated[Subject | None, Depends(_filter)]
+
+
+class _CodeInPath(Convertor[str]):
+    """What of a path names a sensor: slashes too, but not nothing, or a slash at the end of a list would name one."""
+
+    regex = ".+"
+
+    def convert(self, value: str) -> str:
+        return value
+
+    def to_string(self, value: str) -> str:
+        return value
+
+
+register_url_convertor("code", _CodeInPath())
 
 
 async def _named(context: Context, sensor_id: Annotated[str, Path(examples=["SENSOR_001"])]) -> Subject:

@@ -15,6 +15,7 @@ FIRST = datetime(1990, 1, 1, tzinfo=UTC)
 """No reading is older."""
 _TIME = re.compile(r"(\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:)(\d\d)((?:\.\d+)?(?:[Zz]|[+-]\d\d:\d\d))", re.ASCII)
 _LOST_PLUS = re.compile(r":\d\d(?:\.\d+)? \d\d:\d\d", re.ASCII)
+_NUMBER = re.compile(r"-?\d+(?:\.\d+)?(?:[Ee][+-]?\d+)?", re.ASCII)
 _UNSTORABLE = re.compile(r"[\x00\ud800-\udfff]")
 """NUL, and halves of characters, which JSON can carry and UTF-8 cannot."""
 
@@ -66,6 +67,12 @@ def _storable(text: str) -> str:
     return text
 
 
+def _number(value: object) -> object:
+    if isinstance(value, str) and not _NUMBER.fullmatch(value):
+        raise ValueError("expected a number in plain digits")
+    return value
+
+
 def _recent(at: datetime) -> datetime:
     if at < FIRST:
         raise ValueError(f"expected a time from {FIRST.year} on")
@@ -80,5 +87,9 @@ Code = Annotated[
     WithJsonSchema({"type": "string", "minLength": 1, "maxLength": LONGEST_CODE}),
 ]
 """A field that takes a sensor's code or another short name."""
+Whole = Annotated[int, BeforeValidator(_number)]
+"""A parameter that takes a whole number."""
+Share = Annotated[float, BeforeValidator(_number)]
+"""A parameter that takes a share."""
 Text = Annotated[str, Field(max_length=LONGEST_TEXT), AfterValidator(_storable)]
 """A field that takes prose."""

@@ -1,7 +1,7 @@
 """Forecasts: the newest issue, how good they were, and forecasts on demand."""
 
 from datetime import datetime, timedelta
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 from uuid import UUID
 from zoneinfo import ZoneInfo
 
@@ -26,7 +26,7 @@ from roadcast.api.deps import (
     find_sensor,
     window_end,
 )
-from roadcast.api.fields import Code, invalid
+from roadcast.api.fields import Code, Share, Whole, invalid
 from roadcast.api.problems import JSON_BODY, NOT_FOUND, RESPONSES
 from roadcast.domain.ids import Packed, pack, unpack
 from roadcast.domain.times import from_ms, rfc3339
@@ -38,8 +38,8 @@ from roadcast.storage.forecasts import IssuedRows
 router = APIRouter(prefix="/api/predictions", tags=["predictions"], responses=RESPONSES)
 
 
-MOST_MINUTES = 120
-"""The longest horizon that HORIZON_MINUTES can be set to."""
+HORIZON_BOUNDS: dict[str, Any] = {"minimum": 1, "maximum": 120}
+"""What HORIZON_MINUTES can be set to: described, and not checked, as the problem says what it is set to."""
 
 State = Literal["completed", "pending", "unavailable"]
 
@@ -49,7 +49,7 @@ class GenerateIn(BaseModel):
 
     sensor_id: Code = Field(examples=["SENSOR_001"])
     horizon_minutes: int = Field(
-        strict=True, ge=1, le=MOST_MINUTES, description="A multiple of the interval.", examples=[30]
+        strict=True, description="A multiple of the interval.", examples=[30], json_schema_extra=HORIZON_BOUNDS
     )
 
 
@@ -87,8 +87,10 @@ async def latest(
     sensor: OneSensor,
     after: After,
     as_of: KnownAt,
-    min_confidence: Annotated[float | None, Query(ge=0, le=1, description="Only forecasts at least as sure.")] = None,
-    horizon_minutes: Annotated[int | None, Query(ge=1, le=MOST_MINUTES, description="Only this horizon.")] = None,
+    min_confidence: Annotated[Share | None, Query(ge=0, le=1, description="Only forecasts at least as sure.")] = None,
+    horizon_minutes: Annotated[
+        Whole | None, Query(description="Only this horizon.", json_schema_extra=HORIZON_BOUNDS)
+    ] = None,
     limit: Limit = DEFAULT_LIMIT,
 ) -> Response:
     """The newest issue, by sensor and horizon. `Link` keeps to that issue, by `as_of`."""
