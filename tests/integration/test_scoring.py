@@ -65,7 +65,7 @@ def test_a_store_that_had_a_mark_goes_on_after_it(address):
     ticks = [from_ms(START + i * INTERVAL) for i in range(1, 4)]
     columns, zeros = ", ".join(SUMS), ", ".join("0" for _ in SUMS)
     with psycopg.connect(conninfo(address), autocommit=True) as old:
-        old.execute("DROP TABLE scored_ticks")
+        old.execute("DROP TABLE scored_ticks, calibrations, asked")
         old.execute("UPDATE alembic_version SET version_num = '0002'")
         for at in ticks:
             old.execute(f"INSERT INTO ticks (tick_end, {columns}) VALUES (%s, {zeros})", (at,))  # noqa: S608 - our own names

@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from roadcast.forecasting.evaluation import Task, Tolerance
+from roadcast.forecasting.calibration import Tolerance
+from roadcast.forecasting.evaluation import Task
 from roadcast.forecasting.graph import Graph
 from roadcast.forecasting.history import History
 from roadcast.report.findings import Findings

@@ -53,6 +53,10 @@ AsOf = Annotated[
     Time | None,
     Query(description="Answer as it was known at this time (RFC 3339).", examples=["2024-01-15T10:30:00Z"]),
 ]
+IssuedBefore = Annotated[
+    Time | None,
+    Query(description="Only what was issued before this time (RFC 3339).", examples=["2024-01-15T10:30:00Z"]),
+]
 AS_OF = "as_of"
 """Under this name the request's state holds the time for which it asks."""
 

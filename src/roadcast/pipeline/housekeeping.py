@@ -11,7 +11,7 @@ import structlog
 from roadcast.domain.clock import FeedClock
 from roadcast.errors import Unavailable
 from roadcast.services import Board, Status
-from roadcast.storage import incidents, readings
+from roadcast.storage import asked, incidents, readings
 from roadcast.storage.engine import Database, Writer
 from roadcast.storage.partitions import DROPPED_AT_ONCE, Partitions
 
@@ -91,6 +91,7 @@ class Housekeeping:
             dropped += gone
         async with self._patient() as writer:
             await incidents.forget_alerts(writer, now - timedelta(days=ALERT_DAYS))
+            await asked.forget_before(writer, _first(now, self._retention.forecasts))
         if dropped:
             log.info("retention", days=len(dropped), oldest=str(dropped[0]))
 

@@ -19,6 +19,7 @@ from roadcast.api.deps import (
     Context,
     Cursor,
     Days,
+    IssuedBefore,
     KnownAt,
     Limit,
     OneSensor,
@@ -28,18 +29,18 @@ from roadcast.api.deps import (
 )
 from roadcast.api.fields import Code, Share, Whole, invalid
 from roadcast.api.problems import JSON_BODY, NOT_FOUND, RESPONSES
+from roadcast.domain.forecast import LONGEST_MINUTES
 from roadcast.domain.ids import Packed, pack, unpack
 from roadcast.domain.times import from_ms, rfc3339
 from roadcast.errors import InvalidInput, NotFound
 from roadcast.live.documents import ForecastDocument, Presenter
-from roadcast.storage import forecasts, scores
+from roadcast.storage import asked, forecasts, scores
 from roadcast.storage.forecasts import IssuedRows
 
 router = APIRouter(prefix="/api/predictions", tags=["predictions"], responses=RESPONSES)
 
-
-HORIZON_BOUNDS: dict[str, Any] = {"minimum": 1, "maximum": 120}
-"""What HORIZON_MINUTES can be set to: described, and not checked, as the problem says what it is set to."""
+HORIZON_BOUNDS: dict[str, Any] = {"minimum": 1, "maximum": LONGEST_MINUTES}
+"""Described, and not checked: the problem says which horizons there are here."""
 
 State = Literal["completed", "pending", "unavailable"]
 
@@ -87,6 +88,7 @@ async def latest(
     sensor: OneSensor,
     after: After,
     as_of: KnownAt,
+    issued_before: IssuedBefore = None,
     min_confidence: Annotated[Share | None, Query(ge=0, le=1, description="Only forecasts at least as sure.")] = None,
     horizon_minutes: Annotated[
         Whole | None, Query(description="Only this horizon.", json_schema_extra=HORIZON_BOUNDS)
@@ -94,9 +96,9 @@ async def latest(
     limit: Limit = DEFAULT_LIMIT,
 ) -> Response:
     """The newest issue, by sensor and horizon. `Link` keeps to that issue, by `as_of`."""
-    if horizon_minutes is not None and not _is_horizon(context, horizon_minutes):
-        raise _bad_horizon(context, horizon_minutes)
-    issue = await _newest(context, as_of)
+    if horizon_minutes is not None and not _is_horizon(context, horizon_minutes, context.horizon_minutes):
+        raise _bad_horizon(context, horizon_minutes, context.horizon_minutes)
+    issue = await _newest(context, as_of, issued_before)
     if issue is None:
         return answer([])
     chosen = present.choose(
@@ -114,12 +116,13 @@ async def latest(
     return answer(found, headers=next_page(request, following, as_of=from_ms(issue.issued_ms)))
 
 
-async def _newest(context: ApiContext, as_of: datetime | None) -> IssuedRows | None:
+async def _newest(context: ApiContext, as_of: datetime | None, issued_before: datetime | None) -> IssuedRows | None:
+    """The newest issue of those that are not later than `as_of`, and earlier than `issued_before`."""
     issue = context.state.issue
-    if as_of is None or (issue is not None and as_of == from_ms(issue.issued_ms)):
+    if issued_before is None and (as_of is None or (issue is not None and as_of == from_ms(issue.issued_ms))):
         return issue
     async with context.database.read() as reader:
-        return await forecasts.newest(reader, as_of)
+        return await forecasts.newest(reader, as_of, issued_before)
 
 
 @router.get("/accuracy", operation_id="get_prediction_accuracy", response_model=AccuracyDocument)
@@ -144,13 +147,15 @@ async def accuracy(context: Context, days: Days = 7) -> Response:
 async def generate(context: Context, wanted: GenerateIn) -> Response:
     """Ask for a forecast from the newest readings. It is made in turn; `Location` tells how far it has come.
 
+    Any horizon up to two hours, however far those reach that are issued by themselves.
+
     `estimated_completion` is by the feed's clock, from what the last one took. Who asks twice for the same window
     gets the same id.
     """
-    if not _is_horizon(context, wanted.horizon_minutes):
-        raise _bad_horizon(context, wanted.horizon_minutes)
+    if not _is_horizon(context, wanted.horizon_minutes, LONGEST_MINUTES):
+        raise _bad_horizon(context, wanted.horizon_minutes, LONGEST_MINUTES)
     sensor = find_sensor(context, wanted.sensor_id)
-    request = await context.predictor.request()
+    request = await context.predictor.request(sensor.number if _is_far(context, wanted.horizon_minutes) else None)
     prediction_id = pack(sensor.number, request.issued_ms, wanted.horizon_minutes)
     document: GeneratedDocument = {
         "message": "Prediction generation initiated",
@@ -160,13 +165,18 @@ async def generate(context: Context, wanted: GenerateIn) -> Response:
     return answer(document, status=202, headers={"Location": f"/api/predictions/{prediction_id}"})
 
 
-def _is_horizon(context: ApiContext, minutes: int) -> bool:
-    return 0 < minutes <= context.horizon_minutes and minutes * 60 % context.interval_s == 0
+def _is_horizon(context: ApiContext, minutes: int, most: int) -> bool:
+    return 0 < minutes <= most and minutes * 60 % context.interval_s == 0
 
 
-def _bad_horizon(context: ApiContext, minutes: int) -> InvalidInput:
+def _is_far(context: ApiContext, minutes: int) -> bool:
+    """Whether it is further than issues reach."""
+    return minutes > context.horizon_minutes
+
+
+def _bad_horizon(context: ApiContext, minutes: int, most: int) -> InvalidInput:
     interval = f"{context.interval_s / 60:g}"
-    reason = f"expected a multiple of {interval} minutes, at most {context.horizon_minutes}"
+    reason = f"expected a multiple of {interval} minutes, at most {most}"
     return invalid("horizon_minutes", minutes, reason)
 
 
@@ -174,6 +184,8 @@ def _bad_horizon(context: ApiContext, minutes: int) -> InvalidInput:
 async def prediction(context: Context, present: Present, prediction_id: UUID) -> Response:
     """One forecast of any issue that is kept."""
     wanted = _unpacked(context, prediction_id)
+    if _is_far(context, wanted.horizon_minutes):
+        return answer(await _far(context, present, prediction_id, wanted))
     if context.predictor.pending(wanted.at_ms):
         return answer(_prediction(prediction_id, "pending"))
     issue = await _issue(context, wanted)
@@ -184,23 +196,22 @@ async def prediction(context: Context, present: Present, prediction_id: UUID) ->
         return answer(_prediction(prediction_id, "pending"))
     if issue is None:
         await _expect_turn(context, wanted)
-    return answer(_prediction(prediction_id, "unavailable", detail=_when_to_ask_again(context, wanted)))
+    return answer(_unavailable(context, prediction_id, wanted))
 
 
-def _prediction(
-    prediction_id: UUID, state: State, found: ForecastDocument | None = None, *, detail: str | None = None
-) -> PredictionDocument:
-    return {"prediction_id": prediction_id, "status": state, "detail": detail, "prediction": found}
+def _prediction(prediction_id: UUID, state: State, found: ForecastDocument | None = None) -> PredictionDocument:
+    return {"prediction_id": prediction_id, "status": state, "detail": None, "prediction": found}
 
 
-def _when_to_ask_again(context: ApiContext, wanted: Packed) -> str:
+def _unavailable(context: ApiContext, prediction_id: UUID, wanted: Packed) -> PredictionDocument:
     """Why there is no forecast, and after which window there can be one."""
     code, issued_at = context.state.sensors[wanted.sensor_no].sensor_id, from_ms(wanted.at_ms)
     following = max(issued_at + timedelta(seconds=context.interval_s), window_end(context, context.clock.now()))
-    return (
+    detail = (
         f"No forecast of {code} was issued at {rfc3339(issued_at)}: too little had been reported of it up to then, or "
         f"another feed took over. Let it report, and ask for one after {rfc3339(following)}."
     )
+    return {"prediction_id": prediction_id, "status": "unavailable", "detail": detail, "prediction": None}
 
 
 def _documents(context: ApiContext, present: Presenter, issue: IssuedRows, wanted: Packed) -> list[ForecastDocument]:
@@ -213,7 +224,7 @@ def _unpacked(context: ApiContext, prediction_id: UUID) -> Packed:
     packed = unpack(prediction_id)
     if packed is None or packed.sensor_no not in context.state.sensors:
         raise _no_prediction(prediction_id)
-    if not _is_horizon(context, packed.horizon_minutes) or packed.at_ms > _LAST_MS:
+    if not _is_horizon(context, packed.horizon_minutes, LONGEST_MINUTES) or packed.at_ms > _LAST_MS:
         raise _no_prediction(prediction_id)
     return packed
 
@@ -224,6 +235,20 @@ _LAST_MS = 253_402_300_799_000
 
 def _no_prediction(prediction_id: UUID) -> NotFound:
     return NotFound(f"There is no prediction {prediction_id}.", remedy="/api/predictions/latest lists the newest.")
+
+
+async def _far(context: ApiContext, present: Presenter, prediction_id: UUID, wanted: Packed) -> PredictionDocument:
+    """One that reaches further than issues do, and was asked for."""
+    at = from_ms(wanted.at_ms)
+    async with context.database.read() as reader:
+        waits = await asked.is_waiting(reader, at, wanted.sensor_no)
+        issue = await asked.found(reader, at, wanted.sensor_no)
+    if waits is None:
+        raise _no_prediction(prediction_id)
+    if waits:
+        return _prediction(prediction_id, "pending")
+    found = _documents(context, present, issue, wanted) if issue else []
+    return _prediction(prediction_id, "completed", *found) if found else _unavailable(context, prediction_id, wanted)
 
 
 async def _issue(context: ApiContext, wanted: Packed) -> IssuedRows | None:
