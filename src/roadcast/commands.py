@@ -199,6 +199,7 @@ class BacktestWish:
     names: Sequence[str]
     seed: int
     pooled: bool
+    mask_zeros: bool
 
     @property
     def forecasters(self) -> list[Forecaster]:
@@ -250,8 +251,7 @@ def backtest_file(source: SourceFile, wish: BacktestWish, *, json: Path | None, 
     findings = Findings(source.name, task, found.codes, wish.steps, wish.pooled, outcomes, served(outcomes))
     Console(width=max(console.width, TABLE_WIDTH)).print(_backtest_table(findings))
     if json is not None:
-        rows = [_backtest_row(findings, outcome, step) for outcome in outcomes for step in wish.steps]
-        json.write_bytes(orjson.dumps({"served": findings.served, "rows": rows}, option=orjson.OPT_INDENT_2))
+        json.write_bytes(orjson.dumps(_backtest_document(findings, wish), option=orjson.OPT_INDENT_2))
         console.print(str(json))
     if html is not None:
         html.write_text(page(findings), encoding="utf-8")
@@ -265,10 +265,31 @@ def _expect_folders(json: Path | None, html: Path | None) -> None:
             raise SourceError(f"{option} {path}: expected a file in a folder that exists")
 
 
+def _backtest_document(findings: Findings, wish: BacktestWish) -> dict[str, object]:
+    history = findings.task.history
+    return {
+        "served": findings.served,
+        "task": {
+            "file": findings.name,
+            "variable": findings.task.target,
+            "unit": findings.unit,
+            "interval_s": history.interval_ms // 1000,
+            "protocol": "pooled" if findings.pooled else "step",
+            "test_from": findings.task.test_from,
+            "ticks": len(history),
+            "sensors": history.sensors,
+            "mask_zeros": wish.mask_zeros,
+            "seed": wish.seed,
+        },
+        "rows": [_backtest_row(findings, outcome, step) for outcome in findings.outcomes for step in findings.steps],
+    }
+
+
 def _backtest_row(findings: Findings, outcome: Outcome, step: int) -> dict[str, object]:
     return {
         "forecaster": outcome.forecaster,
         "horizon_steps": step,
+        "horizon_minutes": findings.minutes(step),
         **asdict(findings.measures(outcome, step)),
         "train_cpu_s": round(outcome.train_cpu_s, 3),
         "peak_mb": round(outcome.peak_mb, 1),

@@ -13,7 +13,7 @@ import structlog
 from roadcast.api.context import ApiContext, ApiLimits, Request
 from roadcast.api.deps import analyst
 from roadcast.api.routes.system import system_status
-from roadcast.domain.clock import NO_FEED, Feed, FeedClock
+from roadcast.domain.clock import DEMO, NO_FEED, Feed, FeedClock
 from roadcast.domain.sensor import Link, Sensor
 from roadcast.domain.times import rfc3339
 from roadcast.errors import Conflict, NotFound, StartError
@@ -33,7 +33,6 @@ from roadcast.pipeline.predict import EngineConfig, Predict, PredictConfig
 from roadcast.pipeline.score import ScoreConfig, Scorer
 from roadcast.services import Board, Service, Status, run
 from roadcast.settings import Mode, Role, Settings
-from roadcast.sources.demo import NAME as DEMO
 from roadcast.sources.demo import DemoConfig, DemoFeed, DemoPorts
 from roadcast.storage import marks
 from roadcast.storage.engine import Address, Database

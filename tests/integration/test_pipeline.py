@@ -2,6 +2,7 @@
 
 import asyncio
 from contextlib import asynccontextmanager, suppress
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -248,21 +249,6 @@ def test_a_child_that_dies_costs_no_forecast_and_is_replaced(address):
     assert (recovered["forecaster"], deaths, issues) == (Status.OK, 1, 5)
 
 
-def test_a_silent_sensor_does_not_hold_a_tick_for_ever(address):
-    async def go():
-        async with running(address, services=("ingest",), now=LATER, idle_s=0.4) as pipeline:
-            for i in (1, 2):
-                await pipeline.ingest.submit(tick(i, (60.0, 50.0, 40.0)), Source("http"))
-            await pipeline.ingest.submit(tick(3, (60.0, 50.0, None)), Source("http"))
-            closed_at_once = [m.tick_end_ms for m in pipeline.messages if isinstance(m, TickClosed)]
-            await asyncio.sleep(1)
-            return closed_at_once, [m.tick_end_ms for m in pipeline.messages if isinstance(m, TickClosed)]
-
-    at_once, later = asyncio.run(go())
-    assert at_once == [START + INTERVAL, START + 2 * INTERVAL]
-    assert later == [*at_once, START + 3 * INTERVAL]
-
-
 def test_what_is_refused_and_why(address):
     async def go():
         now = from_ms(START + 3 * INTERVAL)
@@ -339,19 +325,6 @@ def test_another_feed_takes_the_clock_unless_it_is_pinned(address):
     assert (feed.name, feed.replayed) == ("http", False)
 
 
-def test_live_senders_take_turns_without_opening_what_is_closed(address):
-    async def go():
-        async with running(address, services=("ingest",), now=from_ms(START + 10 * INTERVAL)) as pipeline:
-            for i in range(1, 9):
-                await pipeline.ingest.submit(tick(i, (60.0, 50.0, None)), Source("north"))
-                await pipeline.ingest.submit(tick(i, (None, None, 40.0)), Source("south"))
-                await pipeline.ingest.submit(tick(max(i - 3, 1), (None, None, 41.0)), Source("south"))
-            await asyncio.sleep(0.1)
-            return [m.tick_end_ms for m in pipeline.messages if isinstance(m, TickClosed)]
-
-    assert asyncio.run(go()) == [START + i * INTERVAL for i in range(1, 9)]
-
-
 def test_a_replay_goes_on_after_a_restart_where_history_reaches_further(address):
     async def go():
         async with running(address, services=("ingest",), now=LATER) as pipeline:
@@ -373,33 +346,20 @@ def test_a_replay_goes_on_after_a_restart_where_history_reaches_further(address)
     assert asyncio.run(go()) == [START + i * INTERVAL for i in range(3, 6)]
 
 
-def test_a_change_told_while_a_window_is_open_does_not_close_it(address):
-    async def go():
-        async with running(address, services=("ingest",), now=from_ms(START + 10 * INTERVAL)) as pipeline:
-            await pipeline.ingest.submit(tick(1, (60.0, 50.0, 40.0)), Source("http"))
-            await pipeline.ingest.submit(tick(2, (60.0, None, None)), Source("http"))
-            await pipeline.ingest.reload()
-            await asyncio.sleep(0.1)
-            before = [m.tick_end_ms for m in pipeline.messages if isinstance(m, TickClosed)]
-            await pipeline.ingest.submit(tick(2, (None, 50.0, 40.0)), Source("http"))
-            await asyncio.sleep(0.1)
-            return before, [m.tick_end_ms for m in pipeline.messages if isinstance(m, TickClosed)]
-
-    assert asyncio.run(go()) == ([START + INTERVAL], [START + INTERVAL, START + 2 * INTERVAL])
-
-
 def test_a_pinned_feed_refuses_replays_and_judges_the_future_by_its_clock(address):
     async def go():
         async with running(address, services=("ingest",), now=LATER, pinned_to="demo") as pipeline:
-            await pipeline.ingest.submit(tick(5, (60.0,) * 3), replayed(5, "demo"))
-            with pytest.raises(Conflict, match="FEED=none"):
-                await pipeline.ingest.submit(tick(6, (60.0,) * 3), replayed(6))
+            await pipeline.ingest.submit(tick(5, (60.0,) * 3), replace(replayed(5, "demo"), simulated=True))
+            for name in ("file", "demo"):
+                with pytest.raises(Conflict, match="FEED=none"):
+                    await pipeline.ingest.submit(tick(6, (60.0,) * 3), replayed(6, name))
+            assert (await pipeline.ingest.submit(tick(4, (50.0,) * 3), Source("demo"))).accepted == 3
             account = await pipeline.ingest.submit(tick(10, (60.0,) * 3), Source("http"))
-            return account, pipeline.clock.now()
+            return account, pipeline.clock
 
-    account, now = asyncio.run(go())
+    account, clock = asyncio.run(go())
     assert (account.rejected, account.rejections[0].field) == (3, "timestamp")
-    assert now == from_ms(START + 5 * INTERVAL)
+    assert (clock.now(), clock.simulated) == (from_ms(START + 5 * INTERVAL), True)
 
 
 def test_readings_that_wait_together_are_accounted_apart(address):

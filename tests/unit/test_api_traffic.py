@@ -206,7 +206,7 @@ async def test_bad_readings_are_named_and_the_others_go_on():
     assert account["accepted"] + account["duplicate"] + account["rejected"] == account["received"]
     assert [r["index"] for r in account["rejections"]] == list(range(1, len(items) - 1))
     assert [(r["field"], r["value"]) for r in account["rejections"][-4:]] == [
-        ("item", "text"), ("item", None), ("item", 5), ("item", "[]"),
+        ("item", "text"), ("item", None), ("item", 5), ("item", []),
     ]  # fmt: skip
     for rejection, (item, field) in zip(account["rejections"], BAD, strict=False):
         assert rejection["field"] == field

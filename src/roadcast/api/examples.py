@@ -45,7 +45,12 @@ GENERATED: Mapping[str, object] = {
     "prediction_id": FORECAST["id"],
     "estimated_completion": "2024-01-15T10:35:00Z",
 }
-PREDICTION: Mapping[str, object] = {"prediction_id": FORECAST["id"], "status": "completed", "prediction": FORECAST}
+PREDICTION: Mapping[str, object] = {
+    "prediction_id": FORECAST["id"],
+    "status": "completed",
+    "detail": None,
+    "prediction": FORECAST,
+}
 CONGESTION: Mapping[str, object] = {
     "metric_name": "traffic_congestion",
     "time_period": "last_24_hours",

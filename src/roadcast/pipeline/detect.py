@@ -108,7 +108,7 @@ class Detect:
         elif not self._clock.feed.replayed and self._silent:
             self._board.report("feed", Status.DEGRADED, self._silent, STILL_SENDS)
         else:
-            self._board.report("feed", Status.OK, f"{self._clock.name}, {self._clock.mode}")
+            self._board.report("feed", Status.OK, self._clock.said)
 
     async def _tell(self, old: Part | None, new: Part) -> None:
         worse = (Status.DEGRADED, Status.DOWN)

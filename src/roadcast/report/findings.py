@@ -53,9 +53,13 @@ class Findings:
         how = "all steps up to" if self.pooled else "at"
         return f"errors {how} each horizon; {self.served} would serve, by what came before the test"
 
+    def minutes(self, step: int) -> float:
+        """A horizon in minutes; a tick may be shorter than one."""
+        return step * self.task.history.interval_ms / 60_000
+
     def ahead(self, step: int) -> str:
-        """A horizon in minutes."""
-        return f"{step * self.task.history.interval_ms // 60_000} min"
+        """A horizon in minutes, as text."""
+        return f"{self.minutes(step):g} min"
 
     def measures(self, outcome: Outcome, step: int) -> Measures:
         """What an outcome's forecasts were worth at a step."""

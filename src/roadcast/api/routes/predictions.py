@@ -1,7 +1,7 @@
 """Forecasts: the newest issue, how good they were, and forecasts on demand."""
 
 from datetime import datetime, timedelta
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 from uuid import UUID
 from zoneinfo import ZoneInfo
 
@@ -25,18 +25,22 @@ from roadcast.api.deps import (
     OneSensor,
     Present,
     find_sensor,
+    window_end,
 )
-from roadcast.api.fields import Code, invalid
+from roadcast.api.fields import Code, Share, Whole, invalid
 from roadcast.api.problems import JSON_BODY, NOT_FOUND, RESPONSES
 from roadcast.domain.forecast import LONGEST_MINUTES
 from roadcast.domain.ids import Packed, pack, unpack
-from roadcast.domain.times import from_ms
+from roadcast.domain.times import from_ms, rfc3339
 from roadcast.errors import InvalidInput, NotFound
 from roadcast.live.documents import ForecastDocument, Presenter
 from roadcast.storage import asked, forecasts, scores
 from roadcast.storage.forecasts import IssuedRows
 
 router = APIRouter(prefix="/api/predictions", tags=["predictions"], responses=RESPONSES)
+
+HORIZON_BOUNDS: dict[str, Any] = {"minimum": 1, "maximum": LONGEST_MINUTES}
+"""Described, and not checked: the problem says which horizons there are here."""
 
 State = Literal["completed", "pending", "unavailable"]
 
@@ -46,7 +50,7 @@ class GenerateIn(BaseModel):
 
     sensor_id: Code = Field(examples=["SENSOR_001"])
     horizon_minutes: int = Field(
-        strict=True, ge=1, le=LONGEST_MINUTES, description="A multiple of the interval.", examples=[30]
+        strict=True, description="A multiple of the interval.", examples=[30], json_schema_extra=HORIZON_BOUNDS
     )
 
 
@@ -62,11 +66,12 @@ class PredictionDocument(TypedDict):
     """One forecast: `pending` while it is made.
 
     `unavailable` where none was made, or it is not kept: its sensor had too little to forecast from, or another feed
-    took over before its turn came.
+    took over before its turn came. `detail` then says when to ask again, and is null otherwise.
     """
 
     prediction_id: UUID
     status: State
+    detail: str | None
     prediction: ForecastDocument | None
 
 
@@ -84,8 +89,10 @@ async def latest(
     after: After,
     as_of: KnownAt,
     issued_before: IssuedBefore = None,
-    min_confidence: Annotated[float | None, Query(ge=0, le=1, description="Only forecasts at least as sure.")] = None,
-    horizon_minutes: Annotated[int | None, Query(ge=1, le=LONGEST_MINUTES, description="Only this horizon.")] = None,
+    min_confidence: Annotated[Share | None, Query(ge=0, le=1, description="Only forecasts at least as sure.")] = None,
+    horizon_minutes: Annotated[
+        Whole | None, Query(description="Only this horizon.", json_schema_extra=HORIZON_BOUNDS)
+    ] = None,
     limit: Limit = DEFAULT_LIMIT,
 ) -> Response:
     """The newest issue, by sensor and horizon. `Link` keeps to that issue, by `as_of`."""
@@ -189,11 +196,22 @@ async def prediction(context: Context, present: Present, prediction_id: UUID) ->
         return answer(_prediction(prediction_id, "pending"))
     if issue is None:
         await _expect_turn(context, wanted)
-    return answer(_prediction(prediction_id, "unavailable"))
+    return answer(_unavailable(context, prediction_id, wanted))
 
 
 def _prediction(prediction_id: UUID, state: State, found: ForecastDocument | None = None) -> PredictionDocument:
-    return {"prediction_id": prediction_id, "status": state, "prediction": found}
+    return {"prediction_id": prediction_id, "status": state, "detail": None, "prediction": found}
+
+
+def _unavailable(context: ApiContext, prediction_id: UUID, wanted: Packed) -> PredictionDocument:
+    """Why there is no forecast, and after which window there can be one."""
+    code, issued_at = context.state.sensors[wanted.sensor_no].sensor_id, from_ms(wanted.at_ms)
+    following = max(issued_at + timedelta(seconds=context.interval_s), window_end(context, context.clock.now()))
+    detail = (
+        f"No forecast of {code} was issued at {rfc3339(issued_at)}: too little had been reported of it up to then, or "
+        f"another feed took over. Let it report, and ask for one after {rfc3339(following)}."
+    )
+    return {"prediction_id": prediction_id, "status": "unavailable", "detail": detail, "prediction": None}
 
 
 def _documents(context: ApiContext, present: Presenter, issue: IssuedRows, wanted: Packed) -> list[ForecastDocument]:
@@ -227,8 +245,10 @@ async def _far(context: ApiContext, present: Presenter, prediction_id: UUID, wan
         issue = await asked.found(reader, at, wanted.sensor_no)
     if waits is None:
         raise _no_prediction(prediction_id)
+    if waits:
+        return _prediction(prediction_id, "pending")
     found = _documents(context, present, issue, wanted) if issue else []
-    return _prediction(prediction_id, "pending" if waits else "completed" if found else "unavailable", *found)
+    return _prediction(prediction_id, "completed", *found) if found else _unavailable(context, prediction_id, wanted)
 
 
 async def _issue(context: ApiContext, wanted: Packed) -> IssuedRows | None:
