@@ -59,6 +59,11 @@ def main() -> None:
         said = f"{error.filename}: {error.strerror}" if isinstance(error, OSError) else str(error)
         _say(said)
         sys.exit(1)
+    except Exception as error:  # nobody foresaw it, and a user gets no trace unasked
+        if _Errors.verbose:
+            raise
+        _say(f"unexpected {type(error).__name__}: {error}. roadcast --verbose shows the trace.")
+        sys.exit(1)
 
 
 def _say(text: str) -> None:
@@ -71,12 +76,13 @@ def serve(
     health_check: Annotated[bool, typer.Option(help="Say how everything is, once it runs.")] = False,
 ) -> None:
     """Run everything in the foreground until Ctrl-C."""
-    from roadcast.supervisor import supervise  # noqa: PLC0415 - each command loads only what it needs
+    from roadcast.supervisor import PROGRAM, supervise  # noqa: PLC0415 - each command loads only what it needs
 
     settings = load_settings(config)
     for doubt in doubts(settings):
         _say(f"warning: {doubt}")
-    raise typer.Exit(supervise(settings, config, health_check=health_check))
+    as_said = ("--verbose",) if _Errors.verbose else ()
+    raise typer.Exit(supervise(settings, config, worker=(*PROGRAM, *as_said, "worker"), health_check=health_check))
 
 
 @app.command(hidden=True)

@@ -161,6 +161,50 @@ def test_it_waits_for_a_server_that_is_restarted(external: Cluster, tmp_path: Pa
         assert system.worker() == worker
 
 
+TERMINATE = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = 'traffic_db'"
+
+
+def remedy(system: System) -> str:
+    """Of the database, where it is in trouble."""
+    parts = system.client.get("/health").json()["parts"]
+    return "".join(part["remedy"] for part in parts if part["name"] == "database")
+
+
+def test_it_reads_on_while_the_server_takes_no_writes(external: Cluster, tmp_path: Path) -> None:
+    read_only = "This server is read-only: point DB_HOST at the primary"
+    with System(tmp_path, **external.settings()) as system:
+        first = system.worker()
+        for minutes_ago in (40, 35):
+            system.post(tick(minutes_ago))
+        external.run("ALTER DATABASE traffic_db SET default_transaction_read_only = on", TERMINATE)
+        assert eventually(lambda: remedy(system).startswith(read_only))
+        answer = system.client.post("/api/traffic/readings", json=tick(30))
+        assert answer.status_code == 503
+        assert read_only in answer.json()["detail"]
+        assert system.get("/api/traffic/statistics", hours=1)["total_readings"] == 10
+        assert system.worker() == first
+        assert (tmp_path / "app.log").read_text().count("database_refuses") == 1
+        os.kill(first, signal.SIGKILL)  # nor does one need to write that starts now
+        assert system.get("/api/traffic/statistics", hours=1)["total_readings"] == 10
+        assert eventually(lambda: remedy(system).startswith(read_only))
+        second = system.worker()
+        external.run("ALTER DATABASE traffic_db RESET default_transaction_read_only")
+        assert eventually(lambda: not remedy(system))
+        assert system.post(tick(30))["accepted"] == 5
+        assert system.worker() == second != first
+
+
+def test_too_few_connections_are_told_with_the_remedy(external: Cluster, tmp_path: Path) -> None:
+    full = "Lower DB_POOL_SIZE and DB_MAX_OVERFLOW"
+    with System(tmp_path, **external.settings()) as system:
+        external.run("ALTER DATABASE traffic_db CONNECTION LIMIT 1", TERMINATE)
+        assert eventually(lambda: remedy(system).startswith(full))
+        external.run("ALTER DATABASE traffic_db CONNECTION LIMIT -1")
+        assert eventually(lambda: not remedy(system))
+    external.run("ALTER DATABASE traffic_db CONNECTION LIMIT 0")
+    assert full in refusal(tmp_path, external.settings())
+
+
 def refusal(folder: Path, environment: dict[str, str]) -> str:
     """The one line of a start that is refused."""
     given = {**os.environ, "API_PORT": "0", "DATA_DIR": str(folder / "var"), "LOG_FILE": str(folder / "log")}
