@@ -20,6 +20,7 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from types import FrameType
 from typing import Self
@@ -29,6 +30,7 @@ from roadcast.embedded.data_dir import own
 from roadcast.embedded.postgres import EmbeddedPostgres, PostgresAddress
 from roadcast.embedded.restarts import Restarts
 from roadcast.errors import StartError
+from roadcast.outputs import Aside, write_line
 from roadcast.porter import PROBLEM, Porter
 from roadcast.settings import Mode, Settings
 
@@ -63,7 +65,8 @@ def supervise(settings: Settings, mode: Mode, *, worker: Sequence[str], health_c
     Raises:
         StartError: the folder, the port or the database cannot be had.
     """
-    logging.basicConfig(format="roadcast: %(message)s", level=logging.INFO)
+    said = Aside(partial(write_line, sys.stderr.fileno()))  # nobody may read it, and we must go on
+    logging.basicConfig(format="roadcast: %(message)s", level=logging.INFO, handlers=[said])
     with ExitStack() as stack:
         lock = own(settings.data_dir)
         stack.callback(os.close, lock)
