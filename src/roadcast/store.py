@@ -37,7 +37,8 @@ def embedded_address(found: PostgresAddress, data_dir: Path) -> Address:
     """The embedded database's address. What the environment tells libpq (PGSSLMODE, …) is meant for other servers."""
     for name in [name for name in os.environ if name.startswith("PG")]:
         del os.environ[name]
-    remedy = f"It is started again by itself; its log is {data_dir / 'postgres' / 'log'}."
+    log_file = data_dir / "postgres" / "log"
+    remedy = f"It is started again by itself. See that the disk has space; why it ended stands in {log_file}."
     return Address(**asdict(found), remedy=remedy)
 
 

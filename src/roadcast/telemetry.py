@@ -12,7 +12,7 @@ from structlog.typing import EventDict, Processor, WrappedLogger
 
 from roadcast.outputs import Aside, LogFile, write_line
 
-QUIET = ("uvicorn", "alembic.runtime.plugins", "matplotlib", "asyncio", "watchfiles", "httpx", "httpcore", "multipart")
+QUIET = ("uvicorn", "alembic", "matplotlib", "asyncio", "watchfiles", "httpx", "httpcore", "multipart")
 """Libraries whose details help nobody, even in development."""
 TOLD_BY_US = ("sqlalchemy.pool", "psycopg")
 """Libraries that trace a lost connection, which the services and the board tell in a line."""

@@ -136,6 +136,7 @@ def test_it_stores_forecasts_and_goes_on_after_a_restart(external: Cluster, tmp_
         assert system.get("/api/traffic/statistics", hours=1)["total_readings"] == 10
         assert system.processes("bin/postgres") == []
         assert sorted(path.name for path in system.data_dir.iterdir()) == ["lock"]
+        assert "Context impl" not in (tmp_path / "app.log").read_text()  # alembic's
         before = issued(system)
         system.process.terminate()
         assert system.process.wait(PATIENCE_S) == 0
