@@ -186,6 +186,7 @@ def test_it_reads_on_while_the_server_takes_no_writes(external: Cluster, tmp_pat
         assert system.worker() == first
         assert (tmp_path / "app.log").read_text().count("database_refuses") == 1
         os.kill(first, signal.SIGKILL)  # nor does one need to write that starts now
+        assert eventually(system.answers, PATIENCE_S)
         assert system.get("/api/traffic/statistics", hours=1)["total_readings"] == 10
         assert eventually(lambda: remedy(system).startswith(read_only))
         second = system.worker()
@@ -193,6 +194,30 @@ def test_it_reads_on_while_the_server_takes_no_writes(external: Cluster, tmp_pat
         assert eventually(lambda: not remedy(system))
         assert system.post(tick(30))["accepted"] == 5
         assert system.worker() == second != first
+
+
+def test_it_reads_on_from_a_standby(external: Cluster, tmp_path: Path) -> None:
+    """A clean server that is told to recover takes no writes, nor LISTEN, as after a failover."""
+    standby = external.folder / "data" / "standby.signal"
+    with System(tmp_path, **external.settings()) as system:
+        system.post(tick(40))
+        external.stop()
+        standby.touch()
+        external.start()
+        try:
+            assert eventually(lambda: remedy(system).startswith("This server is read-only"), PATIENCE_S)
+            os.kill(system.worker(), signal.SIGKILL)
+            assert eventually(system.answers, PATIENCE_S)
+            assert system.get("/api/traffic/statistics", hours=1)["total_readings"] == 5
+            assert system.client.post("/api/traffic/readings", json=tick(35)).status_code == 503
+            worker = system.worker()
+        finally:
+            external.stop()
+            standby.unlink()
+            external.start()
+        assert eventually(lambda: system.client.get("/health").status_code == 200 and not remedy(system), PATIENCE_S)
+        assert system.post(tick(35))["accepted"] == 5
+        assert system.worker() == worker
 
 
 def test_too_few_connections_are_told_with_the_remedy(external: Cluster, tmp_path: Path) -> None:

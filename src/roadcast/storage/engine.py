@@ -122,7 +122,7 @@ class Database:
         self._address = address
         self._pings: set[asyncio.Task[None]] = set()
         self.read_only: Unavailable | None = None
-        """What the last write was told, where the server takes none."""
+        """What a write was told, until `try_writing` finds that the server takes them."""
         event.listen(writing.sync_engine, "handle_error", _renew)
 
     @classmethod
@@ -168,13 +168,13 @@ class Database:
         """
         async with self._transaction(self._writing, timeout_s, WRITE_TIMEOUT_S) as connection:
             yield Writer(connection)
-        self.read_only = None
 
     async def try_writing(self) -> None:
         """Find out, where that takes no longer than a ping, whether it takes writes: `read_only` then says."""
         with suppress(Unavailable, TimeoutError):
             async with asyncio.timeout(PING_TIMEOUT_S), self.write() as writer:
                 await writer.run("SELECT FROM meta WHERE false FOR UPDATE")  # refused like a write, and writes nothing
+            self.read_only = None
 
     async def run_alone(self, sql: str) -> None:
         """Execute a statement that PostgreSQL takes outside of transactions only, within WRITE_TIMEOUT_S.
