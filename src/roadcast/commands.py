@@ -15,6 +15,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from roadcast.charts import draw_corridor
+from roadcast.client import client_of
 from roadcast.domain.clock import wall_clock
 from roadcast.domain.reading import ReadingBatch
 from roadcast.domain.times import from_ms, rfc3339, to_ms
@@ -108,9 +109,10 @@ def replay_file(settings: Settings, source: SourceFile, *, speed: float, url: st
     """Feed a file to the system at `url` (None: the one of these settings), and wait for its last forecast."""
     counts = dict.fromkeys(("received", "accepted", "duplicate", "rejected"), 0)
     unreadable = taken_ms = 0
-    with httpx.Client(base_url=url or settings.local_url, timeout=TIMEOUT_S) as client:
+    address = (url or settings.local_url).rstrip("/")
+    with client_of(address, TIMEOUT_S) as client:
         _expect_answer(client)
-        if url in {None, settings.local_url}:
+        if address == settings.local_url:
             _describe(settings, source)
         began = wall_clock()
         with _progress() as bar:

@@ -351,7 +351,7 @@ def _refuse_contradictions(settings: Settings, mode: Mode | None) -> None:
             remedy="Unset ROLES.",
         )
     if mode is Mode.PRODUCTION:
-        secret = settings.secret_key.get_secret_value()
+        secret = settings.secret_key.get_secret_value().strip()
         if secret == DOCUMENTED_SECRET or len(secret) < MIN_SECRET_LENGTH:
             raise SettingsError(
                 "SECRET_KEY is the documented default or shorter than 32 characters.",

@@ -122,10 +122,19 @@ def test_a_replay_is_known_the_second_time(rows: Path, replayed: System) -> None
 def test_bad_rows_are_reported_one_line_each_and_counted(rows: Path, replayed: System) -> None:
     done = replayed.command("import", rows)
     assert done.returncode == 0
-    assert "30 read, 28 accepted, 0 duplicate, 2 rejected" in done.stdout
+    assert "30 read, 28 accepted, 0 duplicate, 2 rejected; 0 missing; 3 sensors" in done.stdout
     first, second = bad_rows(done.stderr)
     assert first.startswith("row 5: speed=")
     assert second.startswith("row 8: timestamp='2024-13-15T10:02:00Z': ")
+
+
+def test_an_import_tells_of_its_own_sensors(rows: Path, replayed: System) -> None:
+    replayed.command("import", rows)
+    other = rows.with_name("other.csv")
+    other.write_text("sensor_id,timestamp,speed\nT1,2024-01-15T10:00Z,50\n\nS1,2024-01-15T11:00Z,50\n")
+    assert (
+        "2 read, 2 accepted, 0 duplicate, 0 rejected; 0 missing; 2 sensors" in replayed.command("import", other).stdout
+    )
 
 
 def test_strict_stops_at_the_first_bad_row(rows: Path, replayed: System) -> None:

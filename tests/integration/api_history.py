@@ -140,19 +140,20 @@ def with_history(address: Address, look: Look) -> None:
     asyncio.run(go())
 
 
-def weights(rows: Rows) -> list[float]:
-    """By volume where every reading has one above zero, else alike."""
-    return [n if all(row[3] > 0 for row in rows) else 1.0 for _, _, _, n in rows]
+def weighs(rows: Rows) -> bool:
+    """Whether every reading has a volume to weight it with."""
+    return all(row[3] > 0 for row in rows)
 
 
-def average(rows: Rows) -> float:
-    """Mean speed."""
-    return sum(w * row[2] for w, row in zip(weights(rows), rows)) / sum(weights(rows))
+def average(rows: Rows, *, weighted: bool) -> float:
+    """Mean speed, by volume or each reading alike."""
+    weights = [n if weighted else 1.0 for _, _, _, n in rows]
+    return sum(w * row[2] for w, row in zip(weights, rows)) / sum(weights)
 
 
-def ratio(rows: Rows, reference: dict[str, float | None]) -> float:
+def ratio(rows: Rows, reference: dict[str, float | None], *, weighted: bool) -> float:
     """Mean speed over mean reference speed, of the sensors that have one."""
-    known = [(w, row[2], reference[row[1]]) for w, row in zip(weights(rows), rows) if reference[row[1]]]
+    known = [(n if weighted else 1.0, v, reference[who]) for _, who, v, n in rows if reference[who]]
     return sum(w * v for w, v, _ in known) / sum(w * against for w, _, against in known)
 
 

@@ -188,4 +188,4 @@ def window_end(context: ApiContext, at: datetime) -> datetime:
 def analyst(context: ApiContext, reader: Reader, subject: Subject | None = None) -> Analyst:
     """Looks at the network, or at one sensor, up to now."""
     now, until = now_for(context, None), until_for(context, None)
-    return Analyst(reader, now, until, context.timezone, context.units, subject)
+    return Analyst(reader, now, until, context.timezone, context.interval_s, context.units, subject)

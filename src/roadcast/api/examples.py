@@ -67,6 +67,7 @@ CONGESTION: Mapping[str, object] = {
     "summary": {
         "congestion_percentage": 35.2,
         "avg_speed_overall": 45.8,
+        "weighting": "volume",
         "congested_hours": 8,
         "unit": "mph",
         "scheme": {
@@ -88,6 +89,7 @@ PATTERNS: Mapping[str, object] = {
         "slowest_hour": 8,
         "slowest_day_of_week": 1,
         "avg_speed_overall": 52.3,
+        "weighting": "volume",
         "timezone": "America/Los_Angeles",
         "unit": "mph",
     },
@@ -106,6 +108,7 @@ TRENDS: Mapping[str, object] = {
         "slope_high": 0.05,
         "confidence_level": 0.95,
         "avg_speed_overall": 53.1,
+        "weighting": "volume",
         "timezone": "America/Los_Angeles",
         "unit": "mph",
     },
