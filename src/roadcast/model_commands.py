@@ -14,13 +14,14 @@ from rich.table import Table
 from rich.text import Text
 
 from roadcast.domain.clock import wall_clock
+from roadcast.domain.model import MODEL
 from roadcast.domain.times import from_ms
 from roadcast.domain.units import TOLERANCE_SHARE
 from roadcast.errors import Conflict, NotFound
 from roadcast.forecasting.calibration import Tolerance
 from roadcast.forecasting.forecaster import NAIVE
 from roadcast.forecasting.training import Verdict, gain
-from roadcast.pipeline.champion import MODEL, load_version
+from roadcast.pipeline.champion import load_version
 from roadcast.pipeline.past import FIT_DAYS, newest_window
 from roadcast.pipeline.training import READING, Report, Step, TrainingConfig, train
 from roadcast.registry.aliases import Change

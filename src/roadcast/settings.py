@@ -5,6 +5,7 @@
 
 import re
 from collections.abc import Iterable
+from datetime import time
 from difflib import get_close_matches
 from enum import StrEnum
 from functools import cache
@@ -52,6 +53,7 @@ class Role(StrEnum):
     PREDICT = "predict"
     SCORE = "score"
     DETECT = "detect"
+    TRAIN = "train"
 
 
 def _zone(name: str) -> str:
@@ -65,6 +67,16 @@ def _zone(name: str) -> str:
 def _folder(value: object) -> object:
     if isinstance(value, str) and "://" in value:
         raise ValueError("expected a folder such as /srv/models, the only kind of store that this version knows")
+    return value
+
+
+def _time_of_day(value: object) -> object:
+    if isinstance(value, str):
+        if value.strip().lower() == "never":
+            return None
+        if not re.fullmatch(r"([01]\d|2[0-3]):[0-5]\d", value):
+            raise ValueError("expected a local time such as 03:00, or never")
+        return time.fromisoformat(value)
     return value
 
 
@@ -176,6 +188,10 @@ class Settings(BaseSettings):
     allowed_lateness_s: int = setting("Pipeline", 86_400, "A reading later than this counts as late.", ge=0)
     idle_timeout_s: float = setting(
         "Pipeline", 30.0, "A window closes when its sensors have been silent for this long.", gt=0
+    )
+
+    train_at: Annotated[time | None, BeforeValidator(_time_of_day)] = setting(
+        "Pipeline", time(3), "Local time at which a model is trained every day, or `never`."
     )
 
     @property
@@ -344,7 +360,7 @@ def _refuse_contradictions(settings: Settings, mode: Mode | None) -> None:
             f"KAFKA_BOOTSTRAP_SERVERS={settings.kafka_bootstrap_servers!r}: this version runs on its log in memory.",
             remedy="Unset it.",
         )
-    missing = [role for role in Role if role not in settings.roles]
+    missing = [role for role in Role if role not in (*settings.roles, Role.TRAIN)]
     if missing:
         raise SettingsError(
             f"ROLES lacks {', '.join(missing)}: the log in memory cannot be shared between processes.",

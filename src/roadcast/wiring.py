@@ -16,7 +16,9 @@ from roadcast.api.routes.system import system_status
 from roadcast.domain.clock import DEMO, NO_FEED, Feed, FeedClock
 from roadcast.domain.sensor import Link, Sensor
 from roadcast.domain.times import rfc3339
+from roadcast.domain.units import TOLERANCE_SHARE
 from roadcast.errors import Conflict, NotFound, StartError
+from roadcast.forecasting.calibration import Tolerance
 from roadcast.live.documents import Presenter
 from roadcast.live.hub import Channel, Hub
 from roadcast.live.relay import Relay, Topics
@@ -30,7 +32,9 @@ from roadcast.pipeline.importing import describe_network
 from roadcast.pipeline.incidents import Alerts, IncidentDesk
 from roadcast.pipeline.ingest import Ingest, IngestConfig
 from roadcast.pipeline.predict import EngineConfig, Predict, PredictConfig
+from roadcast.pipeline.retraining import Retraining
 from roadcast.pipeline.score import ScoreConfig, Scorer
+from roadcast.pipeline.training import TrainingConfig
 from roadcast.services import Board, Service, Status, run
 from roadcast.settings import Mode, Role, Settings
 from roadcast.sources.demo import DemoConfig, DemoFeed, DemoPorts
@@ -155,6 +159,12 @@ class System:
         return ScoreConfig(self.topics.predictions, self.interval_ms, self.settings.horizons, self.settings.timezone)
 
     @property
+    def training_config(self) -> TrainingConfig:
+        """What training is told."""
+        tolerance = Tolerance(self.settings.units.tolerance_mph, TOLERANCE_SHARE)
+        return TrainingConfig(self.interval_ms, self.settings.timezone, self.settings.reach, tolerance)
+
+    @property
     def interval_ms(self) -> int:
         """Length of a window."""
         return self.settings.interval_s * 1000
@@ -226,10 +236,14 @@ class _Parts:
             system.database, system.log, system.clock, system.board, system.ingest_config,
             self.relay.caught_up, self.relay.reload,
         )  # fmt: skip
+        self.registry = registry(settings)
         self.predict = Predict(
             system.database, system.log, system.clock, system.board, system.predict_config,
-            Throne(registry(settings), settings.reach, settings.interval_s, system.board), self._learn_references,
+            Throne(self.registry, settings.reach, settings.interval_s, system.board), self._learn_references,
         )  # fmt: skip
+        self.retraining = Retraining(
+            system.database, self.registry, system.clock, system.board, system.training_config, settings.train_at
+        )
         self.scorer = Scorer(system.database, system.log, system.board, system.score_config)
         self.alerts = Alerts(system.database, system.log, system.topics.alerts)
         self.desk = IncidentDesk(system.database, system.clock, self.alerts)
@@ -246,6 +260,7 @@ class _Parts:
             forecasts=self.predict.partitions,
         )
         self.demo_loaded = asyncio.Event()
+        self.demo_complete = asyncio.Event()
         self.context = self._context()
 
     def services(self) -> list[Service]:
@@ -255,6 +270,7 @@ class _Parts:
             Service("ingest", Role.INGEST, self.ingest.run),
             Service("predict", Role.PREDICT, self._predict_when_loaded),
             Service("score", Role.SCORE, self.scorer.run),
+            Service("training", Role.TRAIN, self._train_when_loaded),
             Service("detect", Role.DETECT, self.detect.run),
             Service("changes", Role.API, changes.Follower(self.system.database, self._on_change).run),
             Service("housekeeping", Role.INGEST, self.housekeeping.run),
@@ -264,6 +280,7 @@ class _Parts:
             services.append(Service("demo", Role.INGEST, self._demo))
         else:
             self.demo_loaded.set()
+            self.demo_complete.set()
         return [service for service in services if service.role in self.system.settings.roles]
 
     def _context(self) -> ApiContext:
@@ -277,6 +294,8 @@ class _Parts:
             door=self.ingest,
             predictor=_OnDemand(self.predict, system.clock),
             incidents=self.desk,
+            registry=self.registry,
+            training_counts=self.retraining.counts,
             units=settings.units,
             timezone=settings.timezone,
             interval_s=settings.interval_s,
@@ -313,6 +332,10 @@ class _Parts:
         await self._reload()
         self.predict.reload()
 
+    async def _train_when_loaded(self) -> None:
+        await self.demo_complete.wait()
+        await self.retraining.run()
+
     async def _predict_when_loaded(self) -> None:
         await self.demo_loaded.wait()
         await self.predict.run()
@@ -332,6 +355,8 @@ class _Parts:
         system.board.report("demo", Status.STARTING, "simulating the newest days")
         async with system.database.read() as reader:
             complete = await marks.meta(reader, _DEMO_HISTORY) is not None
+        if complete:
+            self.demo_complete.set()
         await DemoFeed(config, ports, system.clock.wall).run(system.clock.feed.reached_at, complete=complete)
 
     async def _describe(self, known: Sequence[Sensor], links: Sequence[Link]) -> None:
@@ -354,3 +379,4 @@ class _Parts:
         async with self.system.database.write() as writer:
             await marks.set_meta(writer, _DEMO_HISTORY, "complete")
         self.predict.reload()
+        self.demo_complete.set()

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -13,7 +14,8 @@ from integration.databases import connected
 
 from roadcast.api.app import create_app
 from roadcast.api.context import ApiContext, ApiLimits, Request
-from roadcast.domain.clock import FeedClock
+from roadcast.blobs.file import FileBlobs
+from roadcast.domain.clock import FeedClock, wall_clock
 from roadcast.domain.reading import Account, ReadingBatch, Source
 from roadcast.domain.sensor import Link, Sensor
 from roadcast.domain.times import from_ms, to_ms
@@ -23,6 +25,7 @@ from roadcast.live.hub import Hub
 from roadcast.live.state import LiveState
 from roadcast.pipeline.incidents import Alerts, IncidentDesk
 from roadcast.pipeline.recorder import Recorder
+from roadcast.registry.registry import Registry
 from roadcast.services import Board, Status
 from roadcast.storage import sensors
 from roadcast.storage.engine import Address, Database
@@ -103,6 +106,8 @@ def make_context(database: Database, state: LiveState) -> ApiContext:
         door=NoDoor(),
         predictor=NoPredictor(),
         incidents=IncidentDesk(database, clock, Alerts(database, MemoryLog(), "alerts")),
+        registry=Registry(FileBlobs(Path("/nonexistent")), wall_clock),
+        training_counts={},
         units=Units.US,
         timezone=ZONE.key,
         interval_s=300,

@@ -8,6 +8,7 @@ import numpy as np
 from integration.databases import connected
 from integration.test_pipeline import INTERVAL, LATER, START, everything_forecast, replayed, running, speeds_of, tick
 
+from roadcast.domain.model import MODEL
 from roadcast.domain.times import from_ms
 from roadcast.forecasting.calibration import Calibration
 from roadcast.forecasting.features import feature_names
@@ -15,7 +16,6 @@ from roadcast.forecasting.graph import Graph
 from roadcast.forecasting.graph_mlp import GraphMlp
 from roadcast.forecasting.history import History
 from roadcast.forecasting.trained import Trained
-from roadcast.pipeline.champion import MODEL
 from roadcast.registry.manifest import Training
 from roadcast.registry.registry import Model
 from roadcast.services import Status

@@ -15,6 +15,7 @@ from unit.waves import DAY, INTERVAL_MS, START_MS, speeds
 
 from roadcast.blobs.file import FileBlobs
 from roadcast.cli import main
+from roadcast.domain.model import MODEL
 from roadcast.domain.reading import ReadingBatch
 from roadcast.domain.sensor import Link
 from roadcast.domain.times import DAY_MS, from_ms, rfc3339, to_ms
@@ -22,7 +23,7 @@ from roadcast.forecasting.calibration import Tolerance
 from roadcast.forecasting.graph import Graph
 from roadcast.forecasting.graph_mlp import GraphMlp
 from roadcast.forecasting.history import STATE_TICKS, History
-from roadcast.pipeline.champion import MODEL, load_version
+from roadcast.pipeline.champion import load_version
 from roadcast.pipeline.importing import describe_network, import_history
 from roadcast.pipeline.training import Report, Step, TrainingConfig, train
 from roadcast.registry.manifest import ModelRefused

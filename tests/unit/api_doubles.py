@@ -4,6 +4,7 @@ from collections.abc import AsyncGenerator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from uuid import UUID
 
 import httpx
@@ -12,7 +13,8 @@ from fastapi import FastAPI
 
 from roadcast.api.app import create_app
 from roadcast.api.context import ApiContext, ApiLimits, Request
-from roadcast.domain.clock import Feed, FeedClock
+from roadcast.blobs.file import FileBlobs
+from roadcast.domain.clock import Feed, FeedClock, wall_clock
 from roadcast.domain.incident import Incident
 from roadcast.domain.reading import VARIABLES, Account, ReadingBatch, Rejection, Source
 from roadcast.domain.sensor import Sensor
@@ -21,6 +23,7 @@ from roadcast.domain.units import Units
 from roadcast.errors import NotFound
 from roadcast.live.hub import Hub
 from roadcast.live.state import LiveState
+from roadcast.registry.registry import Registry
 from roadcast.services import Board, Status
 from roadcast.storage.engine import Address, Database
 from roadcast.storage.forecasts import IssuedRows
@@ -130,6 +133,8 @@ def make_context(**changes: object) -> ApiContext:
         door=RecordingDoor(),
         predictor=PromptPredictor(),
         incidents=NotingDesk(),
+        registry=Registry(FileBlobs(Path("/nonexistent")), wall_clock),
+        training_counts={},
         units=Units.US,
         timezone="America/Chicago",
         interval_s=300,

@@ -8,7 +8,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from pydantic import TypeAdapter
 
 from roadcast.api import examples
-from roadcast.api.routes import analytics, incidents, network, predictions, readings, sensors, system, traffic
+from roadcast.api.routes import analytics, incidents, models, network, predictions, readings, sensors, system, traffic
 
 
 @pytest.fixture
@@ -28,7 +28,7 @@ def operations(openapi: dict) -> list[tuple[str, dict]]:
 def test_every_route_of_the_contract_is_described(openapi: dict):
     promised = {
         "/api/traffic/current", "/api/traffic/historical", "/api/traffic/statistics", "/api/traffic/readings",
-        "/api/traffic/sensors/{sensor_id}", "/api/predictions/latest", "/api/predictions/accuracy",
+        "/api/traffic/sensors/{sensor_id}", "/api/predictions/latest", "/api/predictions/accuracy", "/api/models",
         "/api/predictions/generate", "/api/predictions/{prediction_id}", "/api/analytics/congestion",
         "/api/analytics/patterns", "/api/analytics/trends", "/api/sensors", "/api/sensors/{sensor_id}",
         "/api/incidents", "/api/incidents/{incident_id}", "/api/incidents/{incident_id}/acknowledge",
@@ -65,7 +65,7 @@ def good(operation: dict) -> dict:
     return next(response for status, response in operation["responses"].items() if status.startswith("2"))
 
 
-MODULES = (analytics, incidents, network, predictions, readings, sensors, system, traffic)
+MODULES = (analytics, incidents, models, network, predictions, readings, sensors, system, traffic)
 ROUTES = [route for module in MODULES for route in module.router.routes if isinstance(route, APIRoute)]
 
 

@@ -12,6 +12,7 @@ from roadcast.domain.reading import Account, ReadingBatch, Source
 from roadcast.domain.units import Units
 from roadcast.live.hub import Hub
 from roadcast.live.state import LiveState
+from roadcast.registry.registry import Registry
 from roadcast.services import Board
 from roadcast.storage.engine import Database
 
@@ -102,6 +103,8 @@ class ApiContext:
     door: Door
     predictor: Predictor
     incidents: IncidentDesk
+    registry: Registry
+    training_counts: Mapping[str, int]
     units: Units
     timezone: str
     interval_s: int

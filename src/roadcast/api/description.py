@@ -21,6 +21,7 @@ problems. The live stream is at `/ws/real-time`.
 TAGS = [
     {"name": "traffic", "description": "Readings, new, past and summed up."},
     {"name": "predictions", "description": "Forecasts, and how good they were."},
+    {"name": "models", "description": "Trained models, and how they came to serve."},
     {"name": "analytics", "description": "Congestion, patterns, trends."},
     {"name": "sensors", "description": "Detector stations."},
     {"name": "incidents", "description": "What disturbs traffic."},

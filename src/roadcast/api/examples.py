@@ -24,6 +24,33 @@ STATISTICS: Mapping[str, object] = {
     "unit": "mph",
     "as_of": "2024-01-15T10:30:42Z",
 }
+MODELS: Mapping[str, object] = {
+    "model": "traffic",
+    "champion": "20240114-090412.518-3f2a9c1b7d4e",
+    "versions": [
+        {
+            "version": "20240114-090412.518-3f2a9c1b7d4e",
+            "champion": True,
+            "refused": None,
+            "forecaster": "blend",
+            "created_at": "2024-01-14T09:04:12.518000Z",
+            "learnt_from": "2023-11-19T09:05:00Z",
+            "learnt_until": "2024-01-14T09:00:00Z",
+            "targets": ["speed", "volume"],
+            "sensors": 207,
+            "metrics": {"targets": 2414880.0, "rmse": 6.016, "mae": 3.182, "skill": 0.086, "profile_rmse": 6.582},
+        }
+    ],
+    "changes": [
+        {
+            "action": "promoted",
+            "version": "20240114-090412.518-3f2a9c1b7d4e",
+            "effective_at": "2024-01-14T09:00:00Z",
+            "recorded_at": "2024-01-14T09:04:12.620000Z",
+            "evidence": {"reason": "RMSE 6.016 mph, 8.6% below profile's 6.582.", "rmse": 6.016, "profile_rmse": 6.582},
+        }
+    ],
+}
 FORECAST: Mapping[str, object] = {
     "id": "018d0cab-c440-801e-8000-000000000001",
     "sensor_id": "SENSOR_001",
@@ -288,6 +315,7 @@ ANSWERS: Mapping[str, object] = {
     "edit_incident": {**INCIDENT, "lanes": 2},
     "close_incident": {**INCIDENT, "status": "closed", "ended_at": "2024-01-15T10:55:30Z"},
     "get_network": {"type": "FeatureCollection", "features": [POINT, LINE]},
+    "get_models": MODELS,
     "get_network_state": STATE,
     "get_system_status": STATUS,
     "get_health": HEALTH,

@@ -62,6 +62,11 @@ class Past(NamedTuple):
     history: History
 
 
+def calibration_key(forecaster: str, version: str = "") -> str:
+    """Under which its errors are known: those of a trained model are of that version alone."""
+    return f"{forecaster} {version}" if version else forecaster
+
+
 @dataclass(slots=True)
 class _Contender:
     """A forecaster that has learnt, and what is known of its errors of speed."""
@@ -158,9 +163,8 @@ class Engine:
         return Judge(name, SPEED, self.tolerance, self._references, Calibration.empty(self.horizons))
 
     def _key(self, each: _Contender) -> str:
-        """Under which its errors are known: those of a trained model are of that version alone."""
         name = each.judge.name
-        return f"{name} {each.version}" if name == self._champion else name
+        return calibration_key(name, each.version if name == self._champion else "")
 
     def _volume(self, served: str) -> Fitted:
         """Who forecasts volumes: the one that serves, or the last of the others, where it has not learnt them."""

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from math import inf
 
+from roadcast.domain.model import MODEL
 from roadcast.errors import RoadcastError
 from roadcast.forecasting.features import feature_names
 from roadcast.forecasting.forecaster import Forecaster
@@ -17,8 +18,6 @@ from roadcast.registry.manifest import ModelRefused, Training
 from roadcast.registry.registry import Registry
 from roadcast.services import Board, Status
 
-MODEL = "traffic"
-"""The name of the model in the registry. Its versions may be of different forecasters."""
 READ_EVERY_S = 1.0
 """How long it can take until a promotion is noticed."""
 RETRY_EVERY_S = 60.0

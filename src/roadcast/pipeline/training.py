@@ -12,6 +12,7 @@ import numpy as np
 
 from roadcast.child import Child, peak_mb
 from roadcast.domain.clock import wall_clock
+from roadcast.domain.model import MODEL
 from roadcast.domain.times import from_ms, rfc3339, to_ms
 from roadcast.errors import InvalidInput, NotFound
 from roadcast.forecasting.calibration import Tolerance
@@ -22,7 +23,7 @@ from roadcast.forecasting.forecasters import QUICK, candidates
 from roadcast.forecasting.graph import Graph
 from roadcast.forecasting.trained import TARGETS, Trained
 from roadcast.forecasting.training import REMEDY, Score, Standing, TooLittleHistory, Verdict, after, hold_out, score
-from roadcast.pipeline.champion import MODEL, Champion, load_version
+from roadcast.pipeline.champion import Champion, load_version
 from roadcast.pipeline.past import FIT_DAYS, Gathering, Network, Span, hand_over, newest_window, read_pieces
 from roadcast.registry.aliases import Evidence
 from roadcast.registry.manifest import ModelRefused, Training
