@@ -327,7 +327,7 @@ def _where_to_look(settings: Settings, listener: socket.socket) -> str:
         f"  API    {url}\n"
         f"  Docs   {url}/docs\n"
         f"  Data   {settings.data_dir}\n"
-        f"  Stop   Ctrl-C\n\n"
+        f"  Stop   Ctrl-C\n"
     )
 
 
@@ -336,10 +336,9 @@ def _welcome(listener: socket.socket, text: str, health_check: bool) -> None:
     while (health := _ask_health(*_reachable(listener))) is None:
         time.sleep(1.0)
     if health_check:
-        text += f"Health: {health}\n"
+        text += f"\nHealth: {health}\n"
     with suppress(OSError):  # whoever read our output is gone; we go on
-        sys.stdout.write(text)
-        sys.stdout.flush()
+        write_line(sys.stdout.fileno(), text)
 
 
 def _ask_health(host: str, port: int) -> str | None:
