@@ -21,6 +21,7 @@ from roadcast.api.routes import (
     network,
     predictions,
     readings,
+    scoreboard,
     sensors,
     system,
     traffic,
@@ -54,7 +55,8 @@ def create_app(
     )
     answer_with_problems(app)
     describe(app)
-    for module in (traffic, readings, predictions, analytics, sensors, incidents, network, system, docs, socket):
+    scored_first = (scoreboard, predictions)  # whose paths end in an id, which is none of the scoreboard's words
+    for module in (traffic, readings, *scored_first, analytics, sensors, incidents, network, system, docs, socket):
         app.include_router(module.router)
     docs.mount_files(app)
     for middleware in (BodyLimit, Failures, Cors, FeedStated):  # the last added is the first to see a request

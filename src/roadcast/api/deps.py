@@ -65,6 +65,28 @@ KnownAt = Annotated[datetime | None, Depends(_known_at)]
 """The past time for which an answer is asked, which its header states."""
 
 
+MOST_MINUTES = 120
+"""The longest horizon that HORIZON_MINUTES can be set to."""
+HorizonMinutes = Annotated[int | None, Query(ge=1, le=MOST_MINUTES, description="Only this horizon.")]
+
+
+def is_horizon(context: ApiContext, minutes: int) -> bool:
+    """Whether forecasts are made so far ahead."""
+    return 0 < minutes <= context.horizon_minutes and minutes * 60 % context.interval_s == 0
+
+
+def expect_horizon(context: ApiContext, minutes: int | None) -> None:
+    """Whoever asks for one horizon asks for one that there is.
+
+    Raises:
+        InvalidInput: there is none such.
+    """
+    if minutes is not None and not is_horizon(context, minutes):
+        interval = f"{context.interval_s / 60:g}"
+        reason = f"expected a multiple of {interval} minutes, at most {context.horizon_minutes}"
+        raise invalid("horizon_minutes", minutes, reason)
+
+
 def find_sensor(context: ApiContext, sensor_id: str) -> Subject:
     """The sensor of a code.
 

@@ -1,44 +1,42 @@
-"""Forecasts: the newest issue, how good they were, and forecasts on demand."""
+"""Forecasts: the newest issue, any other, and forecasts on demand."""
 
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Annotated, Literal
 from uuid import UUID
-from zoneinfo import ZoneInfo
 
 from fastapi import APIRouter, Query, Request
 from fastapi.responses import Response
 from pydantic import BaseModel, Field
 from typing_extensions import TypedDict
 
-from roadcast.api.accuracy import AccuracyDocument, accuracy_document
 from roadcast.api.answers import answer, next_page
 from roadcast.api.context import ApiContext
 from roadcast.api.deps import (
     DEFAULT_LIMIT,
+    MOST_MINUTES,
     After,
     Context,
     Cursor,
-    Days,
+    HorizonMinutes,
     KnownAt,
     Limit,
     OneSensor,
     Present,
+    expect_horizon,
     find_sensor,
+    is_horizon,
 )
-from roadcast.api.fields import Code, invalid
+from roadcast.api.fields import Code
 from roadcast.api.problems import JSON_BODY, NOT_FOUND, RESPONSES
 from roadcast.domain.ids import Packed, pack, unpack
 from roadcast.domain.times import from_ms
-from roadcast.errors import InvalidInput, NotFound
+from roadcast.errors import NotFound
 from roadcast.live.documents import ForecastDocument, Presenter
-from roadcast.storage import forecasts, scores
+from roadcast.storage import forecasts
 from roadcast.storage.forecasts import IssuedRows
 
 router = APIRouter(prefix="/api/predictions", tags=["predictions"], responses=RESPONSES)
 
-
-MOST_MINUTES = 120
-"""The longest horizon that HORIZON_MINUTES can be set to."""
 
 State = Literal["completed", "pending", "unavailable"]
 
@@ -86,12 +84,11 @@ async def latest(
     after: After,
     as_of: KnownAt,
     min_confidence: Annotated[float | None, Query(ge=0, le=1, description="Only forecasts at least as sure.")] = None,
-    horizon_minutes: Annotated[int | None, Query(ge=1, le=MOST_MINUTES, description="Only this horizon.")] = None,
+    horizon_minutes: HorizonMinutes = None,
     limit: Limit = DEFAULT_LIMIT,
 ) -> Response:
     """The newest issue, by sensor and horizon. `Link` keeps to that issue, by `as_of`."""
-    if horizon_minutes is not None and not _is_horizon(context, horizon_minutes):
-        raise _bad_horizon(context, horizon_minutes)
+    expect_horizon(context, horizon_minutes)
     issue = await _newest(context, as_of)
     if issue is None:
         return answer([])
@@ -118,18 +115,6 @@ async def _newest(context: ApiContext, as_of: datetime | None) -> IssuedRows | N
         return await forecasts.newest(reader, as_of)
 
 
-@router.get("/accuracy", operation_id="get_prediction_accuracy", response_model=AccuracyDocument)
-async def accuracy(context: Context, days: Days = 7) -> Response:
-    """Errors of the last days per forecaster and horizon, beside naive forecasts; intervals and confidence checked.
-
-    There is no `as_of`: what has come true since then counts too.
-    """
-    first = (context.clock.now() - timedelta(days=days)).astimezone(ZoneInfo(context.timezone)).date()
-    async with context.database.read() as reader:
-        found = await scores.since(reader, first)
-    return answer(accuracy_document(found, days, context.units))
-
-
 @router.post(
     "/generate",
     status_code=202,
@@ -143,8 +128,7 @@ async def generate(context: Context, wanted: GenerateIn) -> Response:
     `estimated_completion` is by the feed's clock, from what the last one took. Who asks twice for the same window
     gets the same id.
     """
-    if not _is_horizon(context, wanted.horizon_minutes):
-        raise _bad_horizon(context, wanted.horizon_minutes)
+    expect_horizon(context, wanted.horizon_minutes)
     sensor = find_sensor(context, wanted.sensor_id)
     request = await context.predictor.request()
     prediction_id = pack(sensor.number, request.issued_ms, wanted.horizon_minutes)
@@ -154,16 +138,6 @@ async def generate(context: Context, wanted: GenerateIn) -> Response:
         "estimated_completion": request.estimated_at,
     }
     return answer(document, status=202, headers={"Location": f"/api/predictions/{prediction_id}"})
-
-
-def _is_horizon(context: ApiContext, minutes: int) -> bool:
-    return 0 < minutes <= context.horizon_minutes and minutes * 60 % context.interval_s == 0
-
-
-def _bad_horizon(context: ApiContext, minutes: int) -> InvalidInput:
-    interval = f"{context.interval_s / 60:g}"
-    reason = f"expected a multiple of {interval} minutes, at most {context.horizon_minutes}"
-    return invalid("horizon_minutes", minutes, reason)
 
 
 @router.get("/{prediction_id}", operation_id="get_prediction", response_model=PredictionDocument, responses=NOT_FOUND)
@@ -197,7 +171,7 @@ def _unpacked(context: ApiContext, prediction_id: UUID) -> Packed:
     packed = unpack(prediction_id)
     if packed is None or packed.sensor_no not in context.state.sensors:
         raise _no_prediction(prediction_id)
-    if not _is_horizon(context, packed.horizon_minutes) or packed.at_ms > _LAST_MS:
+    if not is_horizon(context, packed.horizon_minutes) or packed.at_ms > _LAST_MS:
         raise _no_prediction(prediction_id)
     return packed
 
