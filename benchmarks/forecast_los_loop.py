@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 
-from roadcast.forecasting.evaluation import Measures, Task, Tolerance, measures
+from roadcast.forecasting.calibration import Tolerance
+from roadcast.forecasting.evaluation import Measures, Task, measures
 from roadcast.forecasting.forecasters import QUICK, every_forecaster
 from roadcast.pipeline.backtesting import Outcome, judge, recording
 from roadcast.sources.formats import FormatOptions, open_source

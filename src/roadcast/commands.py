@@ -24,7 +24,8 @@ from roadcast.embedded.postgres import running as running_embedded
 from roadcast.errors import SourceError
 from roadcast.flow.corridor import simulate_days
 from roadcast.flow.road import demo_corridor
-from roadcast.forecasting.evaluation import Outcome, Task, Tolerance
+from roadcast.forecasting.calibration import Tolerance
+from roadcast.forecasting.evaluation import Outcome, Task
 from roadcast.forecasting.forecaster import Forecaster
 from roadcast.forecasting.forecasters import every_forecaster, why_no_trees
 from roadcast.pipeline import changes

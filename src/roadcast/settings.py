@@ -16,6 +16,7 @@ from dotenv.parser import Binding, parse_stream
 from pydantic import AfterValidator, Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
 
+from roadcast.domain.forecast import LONGEST_MINUTES
 from roadcast.domain.units import Units
 from roadcast.errors import SettingsError
 
@@ -153,7 +154,7 @@ class Settings(BaseSettings):
 
     # Pipeline
     interval_s: int = setting("Pipeline", 300, "Length of a window: whole minutes that divide an hour.", ge=60, le=3600)
-    horizon_minutes: int = setting("Pipeline", 60, "How far ahead forecasts reach.", ge=5, le=120)
+    horizon_minutes: int = setting("Pipeline", 60, "How far ahead forecasts reach.", ge=5, le=LONGEST_MINUTES)
     max_future_s: int = setting("Pipeline", 300, "A reading further ahead of the clock is rejected.", ge=0)
     allowed_lateness_s: int = setting("Pipeline", 86_400, "A reading later than this counts as late.", ge=0)
     idle_timeout_s: float = setting(

@@ -14,6 +14,7 @@ from roadcast.api.context import ApiContext, ApiLimits, Request
 from roadcast.api.deps import analyst
 from roadcast.api.routes.system import system_status
 from roadcast.domain.clock import NO_FEED, Feed, FeedClock
+from roadcast.domain.forecast import LONGEST_MINUTES
 from roadcast.domain.sensor import Link, Sensor
 from roadcast.domain.times import rfc3339
 from roadcast.errors import Conflict, NotFound, StartError
@@ -82,9 +83,9 @@ class _OnDemand:
         self._predict = predict
         self._clock = clock
 
-    async def request(self) -> Request:
-        """Ask for an issue of the newest readings."""
-        asked = await self._predict.request()
+    async def request(self, far_sensor_no: int | None = None) -> Request:
+        """Ask for an issue of the newest readings, or for one sensor's forecast further than it reaches."""
+        asked = await self._predict.request(far_sensor_no)
         return Request(asked.issued_ms, self._clock.now() + timedelta(seconds=asked.wait_s))
 
     def pending(self, issued_ms: int) -> bool:
@@ -143,9 +144,12 @@ class System:
     @property
     def predict_config(self) -> PredictConfig:
         """What predict is told."""
-        engine = EngineConfig(self.horizons, self.settings.units.tolerance_mph)
-        topics = self.topics
-        return PredictConfig(topics.aggregates, topics.predictions, self.interval_ms, self.settings.timezone, engine)
+        reach = max(self.settings.horizon_minutes, LONGEST_MINUTES) * 60 // self.settings.interval_s
+        engine = EngineConfig(reach, self.settings.units.tolerance_mph)
+        return PredictConfig(
+            self.topics.aggregates, self.topics.predictions, self.interval_ms, self.horizons,
+            self.settings.timezone, engine,
+        )  # fmt: skip
 
     @property
     def score_config(self) -> ScoreConfig:
@@ -313,7 +317,7 @@ class _Parts:
 
     async def _on_change(self) -> None:
         await self._reload()
-        await self.predict.reload()
+        self.predict.reload()
 
     async def _predict_when_loaded(self) -> None:
         await self.demo_loaded.wait()
@@ -355,4 +359,4 @@ class _Parts:
         """The older history is there too: learn from all of it."""
         async with self.system.database.write() as writer:
             await marks.set_meta(writer, _DEMO_HISTORY, "complete")
-        await self.predict.reload()
+        self.predict.reload()

@@ -48,7 +48,7 @@ class NoDoor:
 
 
 class NoPredictor:
-    async def request(self) -> Request:
+    async def request(self, far_sensor_no: int | None = None) -> Request:
         raise Unavailable("There are no readings yet.")
 
     def pending(self, issued_ms: int) -> bool:

@@ -1,15 +1,18 @@
 """Predictions over HTTP, from a database that holds several issues."""
 
 import asyncio
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
+import numpy as np
 from integration.api_history import NOW, client, history, load, make_context
 from integration.databases import connected
 from integration.test_api_database import an_issue
 
 from roadcast.domain.ids import pack
 from roadcast.domain.times import to_ms
-from roadcast.storage import forecasts
+from roadcast.storage import asked, forecasts
 from roadcast.storage.partitions import Partitions
 
 FIRST, SECOND = (datetime(2026, 3, 9, 12, minute, tzinfo=UTC) for minute in (10, 15))
@@ -50,5 +53,60 @@ def test_a_prediction_that_was_never_made_is_unavailable_where_it_could_have_bee
                 ahead = await http.get(f"/api/predictions/{pack(1, to_ms(NOW + timedelta(minutes=5)), 30)}")
         assert (passed_over.status_code, passed_over.json()["status"]) == (200, "unavailable")
         assert (nothing.status_code, ahead.status_code) == (404, 404)
+
+    asyncio.run(go())
+
+
+def test_the_issue_before_a_time_can_be_asked_for(address):
+    async def go() -> None:
+        async with connected(address) as database:
+            state = await load(database, history()[0])
+            async with database.write() as writer:
+                for at, speed in ((FIRST, 40), (SECOND, 50)):
+                    await forecasts.store(writer, an_issue(at, speed), Partitions("forecasts"))
+            state.foresee(lambda: an_issue(SECOND, 50))
+            async with client(make_context(database, state)) as http:
+
+                async def issued(**query: datetime) -> set[str]:
+                    params = {name: at.isoformat() for name, at in query.items()}
+                    answer = await http.get("/api/predictions/latest", params=params)
+                    return {each["issued_at"] for each in answer.json()}
+
+                assert await issued() == {"2026-03-09T12:15:00Z"}
+                assert await issued(issued_before=SECOND) == {"2026-03-09T12:10:00Z"}
+                assert await issued(issued_before=SECOND + timedelta(seconds=1)) == {"2026-03-09T12:15:00Z"}
+                assert await issued(issued_before=FIRST) == set()
+                assert await issued(as_of=FIRST, issued_before=NOW) == {"2026-03-09T12:10:00Z"}
+
+    asyncio.run(go())
+
+
+def test_a_forecast_further_than_issues_reach_is_pending_until_it_is_answered(address):
+    async def go() -> None:
+        async with connected(address) as database:
+            state = await load(database, history()[0])
+            async with database.write() as writer:
+                await asked.ask(writer, SECOND, 1, anew=False)
+                await asked.ask(writer, SECOND, 3, anew=False)
+            async with client(make_context(database, state)) as http:
+
+                async def of(sensor_no: int, minutes: int) -> tuple[int, dict[str, Any]]:
+                    answer = await http.get(f"/api/predictions/{pack(sensor_no, to_ms(SECOND), minutes)}")
+                    return answer.status_code, answer.json()
+
+                assert (await of(1, 90))[1]["status"] == "pending"
+                issue = an_issue(SECOND, 50)
+                names = ("speed", "volume", "confidence", "tolerance", "quantiles")
+                far = replace(issue, **{name: np.repeat(getattr(issue, name), 2, axis=1) for name in names})
+                async with database.write() as writer:
+                    await asked.fulfil(writer, far)
+                status, document = await of(1, 90)
+                assert (status, document["status"]) == (200, "completed")
+                assert document["prediction"]["horizon_minutes"] == 90
+                assert document["prediction"]["target_time"] == "2026-03-09T13:45:00Z"
+                assert document["prediction"]["predicted_speed"] == 50
+                assert (await of(3, 90))[1]["status"] == "unavailable"
+                assert (await of(2, 90))[0] == 404
+                assert (await of(1, 125))[0] == 404
 
     asyncio.run(go())

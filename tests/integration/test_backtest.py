@@ -17,7 +17,8 @@ import pytest
 from roadcast.cli import main
 from roadcast.forecasting.blend import Blend
 from roadcast.forecasting.boosting import GradientBoosting
-from roadcast.forecasting.evaluation import Outcome, Task, Tolerance, measures, rehearse
+from roadcast.forecasting.calibration import Tolerance
+from roadcast.forecasting.evaluation import Outcome, Task, measures, rehearse
 from roadcast.forecasting.example_days import example_days
 from roadcast.forecasting.forecaster import Fitted, Forecaster
 from roadcast.forecasting.forecasters import QUICK, why_no_trees
@@ -254,9 +255,8 @@ def test_what_is_learnt_of_errors_before_the_test_is_the_same_whatever_the_test_
     values, test_from = speeds(2 * DAY), 400
     learnt = []
     for name, each in (("true", values), ("noise", noise_from(values, test_from))):
-        rehearsal = rehearse(Profile(), task_of(read(wide_csv(tmp_path / f"{name}.csv", each)), test_from))
-        calibration = rehearsal.calibration
-        learnt.append([part.tobytes() for part in (calibration.offsets, calibration.kept, rehearsal.errors.counts)])
+        found = rehearse(Profile(), task_of(read(wide_csv(tmp_path / f"{name}.csv", each)), test_from))
+        learnt.append([part.tobytes() for part in (found.offsets, found.errors, found.squares, found.kept)])
     assert learnt[0] == learnt[1]
 
 
@@ -264,7 +264,7 @@ def test_one_row_of_what_may_be_learnt_from_does_matter(tmp_path: Path) -> None:
     """So that the two tests above could fail."""
     values, test_from = speeds(2 * DAY), 400
     rmse = [
-        rehearse(LastValue(), task_of(read(wide_csv(tmp_path / "file.csv", each)), test_from)).rmse
+        rehearse(LastValue(), task_of(read(wide_csv(tmp_path / "file.csv", each)), test_from)).rmse()
         for each in (values, noise_from(values, test_from - 1))
     ]
     assert rmse[0] != rmse[1]

@@ -50,7 +50,7 @@ class Pipeline:
             self.log,
             self.clock,
             self.board,
-            PredictConfig("a", "p", INTERVAL, "UTC", EngineConfig(12, 5.0)),
+            PredictConfig("a", "p", INTERVAL, 12, "UTC", EngineConfig(24, 5.0)),
             self.ingest.learn_references,
         )
         self.scorer = Scorer(database, self.log, self.board, ScoreConfig("p", INTERVAL, 12, "UTC"))
@@ -159,13 +159,65 @@ def test_a_replay_gives_the_same_forecasts_to_the_byte(server, address, tmp_path
                 result = repr([{k: v for k, v in row.items() if k != "model_no"} for row in rows])
                 await writer.run(
                     "TRUNCATE readings, ticks, sensor_days, sensors, links, forecasts, scores, sensor_scores, "
-                    "scored_ticks, marks, feed, models"
+                    "scored_ticks, marks, feed, models, calibrations"
                 )
             return result
 
     first, second = asyncio.run(once(0)), asyncio.run(once(0.3))
     assert first == second
     assert len(first) > 100_000
+
+
+def speeds_of(i):
+    rng = np.random.default_rng(i)
+    return [v if rng.random() > 0.05 else None for v in 60 + 5 * rng.normal(size=3)]
+
+
+async def everything_forecast(database):
+    """What two runs must have in common, and a database for the next one."""
+    async with database.write() as writer:
+        rows = await writer.rows(
+            """SELECT f.*, m.name, m.version FROM forecasts f JOIN models m USING (model_no)
+            ORDER BY issued_at, sensor_no"""
+        )
+        await writer.run(
+            "TRUNCATE readings, ticks, sensor_days, sensors, links, forecasts, scores, scored_ticks, marks, feed, "
+            "models, calibrations"
+        )
+    return [{k: v for k, v in row.items() if k != "model_no"} for row in rows]
+
+
+def test_a_replay_that_is_interrupted_gives_the_same_forecasts_to_the_byte(server, address):
+    """By the end of the whole process, by the death of the forecaster's, and by a change of the store."""
+
+    async def uninterrupted(last):
+        async with running(address, services=("ingest", "predict"), now=LATER) as pipeline:
+            for i in range(1, last + 1):
+                await pipeline.ingest.submit(tick(i, speeds_of(i)), replayed(i))
+            await pipeline.issued(START + last * INTERVAL)
+            return await everything_forecast(pipeline.database)
+
+    async def interrupted(last):
+        first = 1
+        for until in (100, 420, last):
+            async with running(address, services=("ingest", "predict"), now=LATER) as pipeline:
+                for i in range(first, until + 1):
+                    await pipeline.ingest.submit(tick(i, speeds_of(i)), replayed(i))
+                    if i in (150, 220, 450):
+                        await pipeline.issued(START + i * INTERVAL)
+                        pipeline.predict.reload()
+                    if i == 180:
+                        await pipeline.issued(START + i * INTERVAL)
+                        pipeline.predict._forecaster.stop()
+                await pipeline.issued(START + until * INTERVAL)
+                first = until + 1
+        async with connected(address) as database:
+            return await everything_forecast(database)
+
+    one, other = asyncio.run(uninterrupted(480)), asyncio.run(interrupted(480))
+    assert len(one) == 480 * 3
+    assert one[-1]["confidence"] is not None
+    assert [repr(row) for row in one] == [repr(row) for row in other]
 
 
 def test_a_child_that_dies_costs_no_forecast_and_is_replaced(address):
@@ -378,7 +430,7 @@ def test_ticks_that_were_stored_before_any_forecast_are_caught_up(address):
             feed = pipeline.clock.feed
         async with running(address, services=(), now=LATER) as pipeline:
             pipeline.clock.feed = feed
-            await pipeline.predict.reload()
+            await pipeline.predict._begin_again()
             pipeline.predict._forecaster.stop()
             async with pipeline.database.read() as reader:
                 return [to_ms(at) for at in await forecasts.issue_times(reader, from_ms(0), LATER)]

@@ -11,7 +11,7 @@ from integration.test_pipeline import CODES, INTERVAL, LATER, START, replayed, r
 from roadcast.domain.reading import ReadingBatch, Source
 from roadcast.domain.times import from_ms, to_ms
 from roadcast.errors import Unavailable
-from roadcast.storage import forecasts
+from roadcast.storage import asked, forecasts
 from roadcast.streaming.messages import IssueComplete
 
 FEED = Source("file", replayed=True)
@@ -39,10 +39,10 @@ async def predicting(pipeline, learn_references=None):
         await asyncio.wait({task})
 
 
-async def stored(pipeline):
+async def stored(pipeline, until=LATER):
     """The ticks that have an issue."""
     async with pipeline.database.read() as reader:
-        times = await forecasts.issue_times(reader, from_ms(0), LATER)
+        times = await forecasts.issue_times(reader, from_ms(0), until)
     return [(to_ms(at) - START) // INTERVAL for at in times]
 
 
@@ -87,13 +87,13 @@ def test_a_forecast_that_could_not_be_stored_is_made_again(address):
             await pipeline.issued(START + 3 * INTERVAL)
             await pipeline.ingest.submit(tick(4, (61.0, 51.0, None)), FEED)
             async with unwritable_forecasts(address) as cut_off:
-                asked = await pipeline.predict.request()
+                wanted = await pipeline.predict.request()
                 await eventually(cut_off)
-                in_trouble = pipeline.predict.is_asked(asked.issued_ms), await stored(pipeline)
-            await pipeline.issued(asked.issued_ms)
+                in_trouble = pipeline.predict.is_asked(wanted.issued_ms), await stored(pipeline)
+            await pipeline.issued(wanted.issued_ms)
             await pipeline.ingest.submit(tick(4, (None, None, 41.0)), replayed(4))
             await eventually(lambda: is_complete(pipeline, 4))
-            return asked.issued_ms, in_trouble, await stored(pipeline), pipeline.predict.is_asked(asked.issued_ms)
+            return wanted.issued_ms, in_trouble, await stored(pipeline), pipeline.predict.is_asked(wanted.issued_ms)
 
     asked_ms, in_trouble, afterwards, still_asked = asyncio.run(go())
     assert asked_ms == START + 4 * INTERVAL
@@ -142,8 +142,8 @@ def test_a_forecast_asked_for_before_the_window_closed_is_made_again_when_it_doe
         async with running(address, services=("ingest",), now=LATER) as pipeline, predicting(pipeline):
             await pipeline.ingest.submit(tick(1, (60.0, 50.0, 40.0)), replayed(1))
             await pipeline.ingest.submit(tick(2, (60.0, 50.0, None)), FEED)
-            asked = await pipeline.predict.request()
-            await pipeline.issued(asked.issued_ms)
+            wanted = await pipeline.predict.request()
+            await pipeline.issued(wanted.issued_ms)
             early = await issue(pipeline, 2)
             await pipeline.ingest.submit(tick(2, (None, None, 40.0)), replayed(2))
             await eventually(lambda: is_complete(pipeline, 2))
@@ -165,3 +165,81 @@ def test_a_stray_reading_of_long_ago_is_not_learnt_from(address):
             return {part.name: part.detail for part in pipeline.board.parts}["forecaster"]
 
     assert asyncio.run(go()) == "fitted on 1 ticks of 3 sensors"
+
+
+async def far_forecast(pipeline, at_ms, sensor_no):
+    async with pipeline.database.read() as reader:
+        return await asked.is_waiting(reader, from_ms(at_ms), sensor_no), await asked.found(
+            reader, from_ms(at_ms), sensor_no
+        )
+
+
+async def is_answered(pipeline, at_ms, sensor_no):
+    waits, _ = await far_forecast(pipeline, at_ms, sensor_no)
+    return waits is False
+
+
+def test_one_sensor_is_forecast_further_than_issues_reach(address):
+    async def go():
+        async with running(address, services=("ingest",), now=LATER) as pipeline, predicting(pipeline):
+            for i in range(1, 41):
+                await pipeline.ingest.submit(tick(i, (60.0, 50.0, 40.0)), replayed(i))
+            at_ms = START + 40 * INTERVAL
+            await pipeline.issued(at_ms)
+            request = await pipeline.predict.request(far_sensor_no=2)
+            await eventually(lambda: is_answered(pipeline, at_ms, 2))
+            _, found = await far_forecast(pipeline, at_ms, 2)
+            nobody_asked = await far_forecast(pipeline, at_ms, 1)
+            return request.issued_ms == at_ms, found, await issue(pipeline, 40), nobody_asked
+
+    is_newest, found, issued, nobody_asked = asyncio.run(go())
+    assert is_newest
+    assert nobody_asked == (None, None)
+    assert found.sensor_no.tolist() == [2]
+    assert found.speed.shape == (1, 24)
+    np.testing.assert_allclose(found.speed, 50, atol=0.5)
+    assert np.isfinite(found.confidence).all()
+    assert issued.speed.shape == (3, 12)
+    np.testing.assert_array_equal(found.quantiles[0, :12], issued.quantiles[1])
+    assert (found.issued_ms, found.model, found.version) == (issued.issued_ms, issued.model, issued.version)
+
+
+def test_what_was_asked_for_is_answered_after_a_restart_and_nothing_is_said_of_the_unknown(address):
+    async def go():
+        async with running(address, services=("ingest",), now=LATER) as pipeline:
+            for i in range(1, 4):
+                await pipeline.ingest.submit(tick(i, (60.0, 50.0, None)), replayed(i))
+            at_ms = (await pipeline.predict.request(far_sensor_no=1)).issued_ms
+            await pipeline.predict.request(far_sensor_no=3)
+            feed, before = pipeline.clock.feed, await far_forecast(pipeline, at_ms, 1)
+        async with running(address, services=(), now=LATER) as pipeline:
+            pipeline.clock.feed = feed
+            async with predicting(pipeline):
+                await eventually(lambda: is_answered(pipeline, at_ms, 1))
+                known, unknown = [await far_forecast(pipeline, at_ms, number) for number in (1, 3)]
+        return before, known, unknown
+
+    before, known, unknown = asyncio.run(go())
+    assert before == (True, None)
+    assert known[1].speed[0, -1] == 60
+    assert unknown == (False, None)
+
+
+def test_a_year_without_readings_is_not_walked_through(address):
+    year = 105_120
+
+    async def go():
+        async with running(address, services=("ingest",), now=from_ms(START + 2 * year * INTERVAL)) as pipeline:
+            await pipeline.ingest.submit(tick(1, (60.0, 50.0, 40.0)), replayed(1))
+            async with predicting(pipeline):
+                await pipeline.issued(START + INTERVAL)
+                for i in (year, year + 1, year + 2):
+                    await pipeline.ingest.submit(tick(i, (70.0, 50.0, 40.0)), replayed(i))
+                pipeline.predict.reload()
+                async with asyncio.timeout(20):
+                    await pipeline.issued(START + (year + 2) * INTERVAL)
+                return await stored(pipeline, from_ms(START + 2 * year * INTERVAL))
+
+    ticks = asyncio.run(go())
+    assert ticks[-1] == year + 2
+    assert len(ticks) < 10

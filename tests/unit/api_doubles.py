@@ -55,7 +55,7 @@ class PromptPredictor:
     making: set[int] = field(default_factory=set)
     coming: set[int] = field(default_factory=set)
 
-    async def request(self) -> Request:
+    async def request(self, far_sensor_no: int | None = None) -> Request:
         return Request(to_ms(TICK), TICK + timedelta(seconds=10))
 
     def pending(self, issued_ms: int) -> bool:

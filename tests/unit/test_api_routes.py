@@ -94,7 +94,7 @@ async def test_a_sensor_without_a_forecast_is_unavailable():
         ({"sensor_id": "SENSOR_001", "horizon_minutes": -5}, 422, "horizon_minutes"),
         ({"sensor_id": "SENSOR_001", "horizon_minutes": 0}, 422, "horizon_minutes"),
         ({"sensor_id": "SENSOR_001", "horizon_minutes": 7}, 422, "horizon_minutes"),
-        ({"sensor_id": "SENSOR_001", "horizon_minutes": 65}, 422, "horizon_minutes"),
+        ({"sensor_id": "SENSOR_001", "horizon_minutes": 125}, 422, "horizon_minutes"),
         ({"sensor_id": "SENSOR_001", "horizon_minutes": "30"}, 422, "horizon_minutes"),
         ({"sensor_id": "SENSOR_001"}, 422, "horizon_minutes"),
         ({"horizon_minutes": 30}, 422, "sensor_id"),

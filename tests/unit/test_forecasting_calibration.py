@@ -5,49 +5,62 @@ import pytest
 from scipy.optimize import isotonic_regression
 from scipy.stats import norm
 
+from roadcast.domain.times import DAY_MS
 from roadcast.forecasting.calibration import (
-    FADING,
+    LEAST_ERRORS,
+    STEP,
     Calibration,
+    Judged,
+    Strata,
+    Tolerance,
     in_order,
     isotonic,
     probability_below,
     probability_within,
+    stratify,
 )
-from roadcast.forecasting.error_history import Strata, stratify
-from roadcast.forecasting.forecaster import MEDIAN, PROBABILITIES
+from roadcast.forecasting.forecaster import MEDIAN, PROBABILITIES, Forecast
 from roadcast.forecasting.metrics import calibration_error
+from roadcast.forecasting.parts import from_parts, to_parts
 
 SENSORS, TICKS_TO_ADAPT = 200, 864
 """Three days of five minutes."""
 REFERENCE = np.full(SENSORS, 60, np.float32)
 SPREADS = norm.ppf(PROBABILITIES)
 EIGHTY, NINETY = (1, -2), (0, -1)
+FIVE = Tolerance(5, 0)
 
 
-def normal_quantiles(median: float, spread: float, sensors: int = SENSORS) -> np.ndarray:
-    """What a forecaster says [S, 1, Q] that believes in normal errors."""
-    return np.tile(median + spread * SPREADS, (sensors, 1, 1)).astype(np.float32)
+def normal(median: float, spread: float, sensors: int = SENSORS) -> Forecast:
+    """Of a forecaster that believes in normal errors: quantiles [S, 1, Q]."""
+    quantiles = np.tile(median + spread * SPREADS, (sensors, 1, 1)).astype(np.float32)
+    return Forecast(quantiles[..., MEDIAN], quantiles)
 
 
-def strata_of(median: float, age: int = 0) -> Strata:
-    return stratify(np.full((SENSORS, 1), median, np.float32), REFERENCE, np.full(SENSORS, age))
+def strata_of(median: float, age: int = 0, sensors: int = SENSORS) -> Strata:
+    return stratify(np.full((sensors, 1), median, np.float32), REFERENCE[:sensors], np.full(sensors, age))
 
 
-def limits(quantiles: np.ndarray, tolerance: float = 5.0) -> np.ndarray:
-    return np.full(quantiles.shape[:-1], tolerance, np.float32)
+def judged_by(calibration: Calibration, forecast: Forecast, age: int = 0) -> Judged:
+    strata = stratify(forecast.median, REFERENCE[: len(forecast.median)], np.full(len(forecast.median), age))
+    return calibration.judge(forecast, strata, FIVE)
+
+
+def truths(random: np.random.Generator, mean: float, spread: float | np.ndarray) -> np.ndarray:
+    return random.normal(mean, spread, SENSORS).astype(np.float32)[:, None]
 
 
 def follow(
-    calibration: Calibration, errors: np.random.Generator, *, said: float, true: float, ticks: int
+    calibration: Calibration, errors: np.random.Generator, *, said: float | None, true: float, ticks: int
 ) -> np.ndarray:
     """Issue and learn for so many ticks; the coverage [2] of the 80 % and 90 % interval in the last 100."""
-    raw, strata, inside = normal_quantiles(60, said), strata_of(60), []
+    forecast, inside = Forecast(np.full((SENSORS, 1), 60, np.float32)) if said is None else normal(60, said), []
     for _ in range(ticks):
-        issued = calibration.quantiles(raw, strata)[:, 0]
-        truth = errors.normal(60, true, SENSORS).astype(np.float32)
-        within = [((issued[:, low] <= truth) & (truth <= issued[:, high])).mean() for low, high in (EIGHTY, NINETY)]
-        inside.append(within)
-        calibration.learn(issued, issued[:, MEDIAN], limits(issued), strata.at_horizon(0), truth)
+        judged = judged_by(calibration, forecast)
+        truth = truths(errors, 60, true)
+        ends = [(judged.quantiles[..., low], judged.quantiles[..., high]) for low, high in (EIGHTY, NINETY)]
+        inside.append([((low <= truth) & (truth <= high)).mean() for low, high in ends])
+        calibration.learn(judged, truth)
     return np.mean(inside[-100:], axis=0)
 
 
@@ -97,10 +110,73 @@ def test_order_is_made_outward_from_the_median() -> None:
 
 
 def test_nothing_learnt_believes_what_is_said() -> None:
-    calibration, raw = Calibration.empty(1), normal_quantiles(60, 4)
-    np.testing.assert_array_equal(calibration.quantiles(raw, strata_of(60)), raw)
-    said = probability_within(raw, raw[..., MEDIAN], limits(raw))
-    np.testing.assert_allclose(calibration.confidence(raw, raw[..., MEDIAN], limits(raw)), said, atol=0.002)
+    calibration, forecast = Calibration.empty(1), normal(60, 4)
+    judged = judged_by(calibration, forecast)
+    np.testing.assert_array_equal(judged.quantiles, forecast.quantiles)
+    np.testing.assert_allclose(judged.confidence, judged.said, atol=0.002)
+
+
+def test_what_has_no_quantiles_promises_nothing_until_there_are_errors() -> None:
+    calibration, forecast = Calibration.empty(2), Forecast(np.full((SENSORS, 2), 60, np.float32))
+    judged = judged_by(calibration, forecast)
+    assert np.isnan(judged.quantiles).all()
+    assert np.isnan(judged.confidence).all()
+    np.testing.assert_array_equal(judged.point, forecast.median)
+    truth = np.full((SENSORS, 2), np.nan, np.float32)
+    truth[: int(LEAST_ERRORS), 0] = 62
+    calibration.learn(judged, truth)
+    judged = judged_by(calibration, forecast)
+    assert np.isfinite(judged.confidence[:, 0]).all()
+    assert np.isnan(judged.quantiles[:, 1]).all()
+
+
+@pytest.mark.parametrize("spread", [2, 8])
+def test_what_has_no_quantiles_is_given_those_of_its_errors(spread: float) -> None:
+    """Errors are normal, and so not those of the Laplace distribution that it begins with."""
+    calibration = Calibration.empty(1)
+    coverage = follow(calibration, np.random.default_rng(11), said=None, true=spread, ticks=400)
+    np.testing.assert_allclose(coverage, [0.8, 0.9], atol=0.01)
+    judged = judged_by(calibration, Forecast(np.full((SENSORS, 1), 60, np.float32)))
+    np.testing.assert_allclose(judged.quantiles[0, 0], 60 + spread * SPREADS, atol=0.15 * spread)
+
+
+def test_the_first_errors_already_tell_how_wide_intervals_are() -> None:
+    calibration, random = Calibration.empty(1), np.random.default_rng(12)
+    follow(calibration, random, said=None, true=6, ticks=3)
+    assert follow(calibration, random, said=None, true=6, ticks=1)[0] == pytest.approx(0.8, abs=0.1)
+
+
+def test_a_stratum_of_few_errors_is_filled_up_from_those_around_it() -> None:
+    calibration = Calibration.empty(1)
+    free = judged_by(calibration, Forecast(np.full((SENSORS, 1), 60, np.float32)))
+    calibration.learn(free, np.full((SENSORS, 1), 64, np.float32))
+    means = calibration.mean_errors()
+    assert means[0, 0, 0] == pytest.approx(4)
+    jam = Judged(strata_of(10, sensors=15), *(part[:15] for part in free[1:]))
+    calibration.learn(jam, np.full((15, 1), 80, np.float32))
+    everywhere = (200 * 4 + 15 * 20) / 215
+    of_level = (15 * 20 + 30 * everywhere) / 45
+    assert calibration.mean_errors()[0, 0, 0] == pytest.approx((15 * 20 + 30 * of_level) / 45)
+    assert calibration.mean_errors()[0, 2, 0] == pytest.approx(of_level)
+
+
+def test_a_naive_forecaster_is_taken_at_its_word_and_others_are_corrected() -> None:
+    calibration, forecast, random = Calibration.empty(1), Forecast(np.full((SENSORS, 1), 60, np.float32)), 13
+    errors = np.random.default_rng(random)
+    for _ in range(300):
+        calibration.learn(judged_by(calibration, forecast), truths(errors, 57, 2))
+    assert judged_by(calibration, forecast).point[0, 0] == pytest.approx(57, abs=0.4)
+    literal = calibration.judge(forecast, strata_of(60), FIVE, literal=True)
+    np.testing.assert_array_equal(literal.point, forecast.median)
+    np.testing.assert_array_equal(literal.quantiles, judged_by(calibration, forecast).quantiles)
+
+
+def test_the_point_of_own_quantiles_stays_within_the_middle_half_of_the_corrected_ones() -> None:
+    calibration = Calibration.empty(1)
+    assert judged_by(calibration, normal(60, 4)).point[0, 0] == pytest.approx(60, abs=1e-4)
+    calibration.offsets[:] = 1
+    judged = judged_by(calibration, normal(60, 4))
+    assert judged.point[0, 0] == judged.quantiles[0, 0, MEDIAN - 1] > 60
 
 
 def test_intervals_keep_their_word_again_when_errors_have_doubled() -> None:
@@ -112,50 +188,71 @@ def test_intervals_keep_their_word_again_when_errors_have_doubled() -> None:
     np.testing.assert_allclose(follow(calibration, errors, said=4, true=8, ticks=100), [0.8, 0.9], atol=0.01)
 
 
-def test_a_bias_is_taken_out() -> None:
-    calibration, strata, random = Calibration.empty(1), strata_of(60), np.random.default_rng(6)
+def test_a_bias_is_taken_out_of_the_quantiles() -> None:
+    calibration, random = Calibration.empty(1), np.random.default_rng(6)
     for _ in range(TICKS_TO_ADAPT):
-        issued = calibration.quantiles(normal_quantiles(60, 4), strata)[:, 0]
-        truth = random.normal(63, 4, SENSORS).astype(np.float32)
-        calibration.learn(issued, issued[:, MEDIAN], limits(issued), strata.at_horizon(0), truth)
-    corrected = calibration.quantiles(normal_quantiles(60, 4), strata)[0, 0]
+        calibration.learn(judged_by(calibration, normal(60, 4)), truths(random, 63, 4))
+    corrected = judged_by(calibration, normal(60, 4)).quantiles[0, 0]
     np.testing.assert_allclose(corrected, 63 + 4 * SPREADS, atol=0.6)
 
 
 def test_each_stratum_and_horizon_has_its_own_correction() -> None:
     calibration = Calibration.empty(2)
-    jam = stratify(np.full((SENSORS, 2), 20, np.float32), REFERENCE, np.full(SENSORS, 9)).at_horizon(1)
-    issued = normal_quantiles(20, 4)[:, 0]
-    calibration.learn(issued, issued[:, MEDIAN], limits(issued), jam, np.full(SENSORS, 90, np.float32))
-    moved = np.argwhere(calibration.offsets.any(axis=-1))
-    assert moved.tolist() == [[1, 2, 0]]
-    np.testing.assert_allclose(calibration.offsets[1, 2, 0], 0.03 * np.array(PROBABILITIES))
+    quantiles = np.tile(20 + 4 * SPREADS, (SENSORS, 2, 1)).astype(np.float32)
+    judged = judged_by(calibration, Forecast(quantiles[..., MEDIAN], quantiles), age=9)
+    truth = np.full((SENSORS, 2), np.nan, np.float32)
+    truth[:, 1] = 90
+    calibration.learn(judged, truth)
+    assert np.argwhere(calibration.offsets.any(axis=-1)).tolist() == [[1, 2, 0]]
+    expected = 200 / 500 / (2 * np.log(5) * np.minimum(PROBABILITIES, 1 - np.array(PROBABILITIES))) * PROBABILITIES
+    np.testing.assert_allclose(calibration.offsets[1, 2, 0], np.minimum(expected, 1))
+
+
+def test_steps_are_large_at_first_and_small_later() -> None:
+    calibration, forecast, moved = Calibration.empty(1), normal(60, 4), []
+    cell = tuple(part[0, 0] for part in strata_of(60))
+    for _ in range(100):
+        before = calibration.offsets[cell][-1]
+        calibration.learn(judged_by(calibration, forecast), np.full((SENSORS, 1), 1000, np.float32))
+        moved.append(calibration.offsets[cell][-1] - before)
+    assert moved[0] == 1
+    assert moved[30] == pytest.approx(200 / (300 + 31 * 200) / (2 * np.log(5) * 0.05) * 0.95)
+    calibration.errors *= 10
+    before = calibration.offsets[cell][-1]
+    calibration.learn(judged_by(calibration, forecast), np.full((SENSORS, 1), 1000, np.float32))
+    assert calibration.offsets[cell][-1] - before == pytest.approx(STEP * 0.95)
+    assert (np.diff(moved) <= 1e-12).all()
 
 
 def test_a_single_target_moves_little() -> None:
     calibration = Calibration.empty(1)
-    one, issued = Strata(*(part[:1] for part in strata_of(60).at_horizon(0))), normal_quantiles(60, 4, 1)[:, 0]
-    calibration.learn(issued, issued[:, MEDIAN], limits(issued), one, np.array([90], np.float32))
-    assert calibration.offsets.max() == pytest.approx(0.03 / 50 * PROBABILITIES[-1])
+    calibration.learn(judged_by(calibration, normal(60, 4, 1)), np.full((1, 1), 90, np.float32))
+    assert 0 < calibration.offsets.max() < 0.25
+
+
+def test_the_square_error_is_the_point_s_and_leaves_out_the_oldest_readings() -> None:
+    calibration = Calibration.empty(1)
+    for age, error in ((0, 3), (2, 4), (9, 40)):
+        calibration.learn(judged_by(calibration, normal(60, 4), age), np.full((SENSORS, 1), 60 + error, np.float32))
+    assert calibration.rmse() == pytest.approx(np.sqrt((9 + 16) / 2), rel=1e-5)
+    assert np.isnan(Calibration.empty(3).rmse())
 
 
 def test_confidence_is_honest_after_learning_where_quantiles_are_not() -> None:
     """One sensor in three errs three times as far as is said of all, which no offset can mend."""
     random, calibration = np.random.default_rng(7), Calibration.empty(1)
     spread = np.where(np.arange(SENSORS) % 3 == 0, 9, 3)
-    said_spread = np.linspace(1, 6, SENSORS)
-    raw = (60 + said_spread[:, None, None] * SPREADS).astype(np.float32)
-    point, tolerance, strata = raw[..., MEDIAN], limits(raw), strata_of(60)
+    quantiles = (60 + np.linspace(1, 6, SENSORS)[:, None, None] * SPREADS).astype(np.float32)
+    forecast = Forecast(quantiles[..., MEDIAN], quantiles)
 
     def gap(ticks: int, *, learn: bool) -> float:
         said, hits = [], []
         for _ in range(ticks):
-            truth = random.normal(60, spread).astype(np.float32)
-            quantiles = calibration.quantiles(raw, strata)
-            said.append(calibration.confidence(quantiles, point, tolerance)[:, 0])
-            hits.append(np.abs(truth - point[:, 0]) <= 5)
+            truth, judged = truths(random, 60, spread), judged_by(calibration, forecast)
+            said.append(judged.confidence)
+            hits.append(np.abs(truth - judged.point) <= 5)
             if learn:
-                calibration.learn(quantiles[:, 0], point[:, 0], tolerance[:, 0], strata.at_horizon(0), truth)
+                calibration.learn(judged, truth)
         return calibration_error(np.array(said), np.array(hits, np.float64))
 
     assert gap(50, learn=False) > 0.05
@@ -169,9 +266,8 @@ def test_confidence_never_falls_where_more_was_said() -> None:
     calibration.kept[:] = [random.integers(1, 2000, 20), np.zeros(20), np.zeros(20)]
     calibration.kept[1] = calibration.kept[0] * (np.arange(20) + random.random(20)) / 20
     calibration.kept[2] = calibration.kept[0] * random.random(20)
-    raw = normal_quantiles(60, 4)
-    tolerance = np.linspace(0, 15, SENSORS, dtype=np.float32)[:, None]
-    confidence = calibration.confidence(raw, raw[..., MEDIAN], tolerance)[:, 0]
+    quantiles = (60 + np.linspace(20, 0.1, SENSORS)[:, None, None] * SPREADS).astype(np.float32)
+    confidence = judged_by(calibration, Forecast(quantiles[..., MEDIAN], quantiles)).confidence[:, 0]
     assert (np.diff(confidence) >= 0).all()
     assert confidence[0] >= 0
     assert confidence[-1] <= 1
@@ -179,49 +275,50 @@ def test_confidence_never_falls_where_more_was_said() -> None:
 
 
 def test_what_is_missing_teaches_nothing_and_is_told_as_missing() -> None:
-    calibration, strata = Calibration.empty(1), strata_of(60)
-    raw = normal_quantiles(60, 4)
-    raw[1] = np.nan
-    truth = np.full(SENSORS, 70, np.float32)
+    calibration, forecast = Calibration.empty(1), normal(60, 4)
+    assert forecast.quantiles is not None
+    forecast.quantiles[1] = np.nan
+    forecast.median[1] = np.nan
+    truth = np.full((SENSORS, 1), 70, np.float32)
     truth[2:] = np.nan
-    calibration.learn(raw[:, 0], raw[:, 0, MEDIAN], limits(raw)[:, 0], strata.at_horizon(0), truth)
-    assert calibration.kept[0].sum() == 1
-    calibration.learn(raw[1:, 0], raw[1:, 0, MEDIAN], limits(raw)[1:, 0], strata.at_horizon(0), truth[1:])
+    judged = judged_by(calibration, forecast)
+    calibration.learn(judged, truth)
+    assert calibration.kept[0].sum() == calibration.squares[0, 0] == calibration.errors[..., 0].sum() == 1
+    truth[0] = np.nan
+    calibration.learn(judged, truth)
     assert calibration.kept[0].sum() == 1
     assert np.isfinite(calibration.offsets).all()
-    quantiles = calibration.quantiles(raw, strata)
-    confidence = calibration.confidence(quantiles, raw[..., MEDIAN], limits(raw))[:, 0]
-    assert np.flatnonzero(np.isnan(confidence)).tolist() == [1]
-    assert np.flatnonzero(np.isnan(quantiles).any(axis=(1, 2))).tolist() == [1]
+    judged = judged_by(calibration, forecast)
+    assert np.flatnonzero(np.isnan(judged.confidence[:, 0])).tolist() == [1]
+    assert np.flatnonzero(np.isnan(judged.quantiles).any(axis=(1, 2))).tolist() == [1]
 
 
 def test_quantiles_stay_in_order_and_above_nothing_whatever_was_learnt() -> None:
     random, calibration = np.random.default_rng(9), Calibration.empty(1)
     calibration.offsets[:] = random.normal(0, 3, calibration.offsets.shape)
     for median in (0, 3, 20, 60):
-        raw = np.maximum(normal_quantiles(median, 5), 0)
-        quantiles = calibration.quantiles(raw, strata_of(median))
-        assert quantiles.dtype == np.float32
-        assert (np.diff(quantiles, axis=-1) >= 0).all()
-        assert (quantiles >= 0).all()
+        quantiles = np.maximum(median + 5 * SPREADS, 0).astype(np.float32)[None, None]
+        judged = judged_by(calibration, Forecast(quantiles[..., MEDIAN], quantiles))
+        assert judged.quantiles.dtype == np.float32
+        assert (np.diff(judged.quantiles, axis=-1) >= 0).all()
+        assert (judged.quantiles >= 0).all()
 
 
-def test_a_hit_counts_half_after_about_five_days() -> None:
-    five_days = FADING ** (5 * 288)
-    assert five_days == pytest.approx(0.5, abs=0.02)
-    calibration, strata = Calibration.empty(1), strata_of(60).at_horizon(0)
-    issued = normal_quantiles(60, 4)[:, 0]
-    calibration.learn(issued, issued[:, MEDIAN], limits(issued), strata, issued[:, MEDIAN])
-    calibration.fade()
-    assert calibration.kept[0].sum() == pytest.approx(FADING * SENSORS)
-    assert calibration.kept[2].sum() == pytest.approx(FADING * SENSORS)
+def test_what_was_learnt_counts_half_after_five_days() -> None:
+    calibration = Calibration.empty(1)
+    judged = judged_by(calibration, normal(60, 4))
+    calibration.learn(judged, judged.point)
+    calibration.fade(5 * DAY_MS)
+    assert calibration.kept[0].sum() == pytest.approx(SENSORS / 2)
+    assert calibration.errors[..., 0].sum() == pytest.approx(SENSORS / 2)
+    assert calibration.squares[0, 0] == pytest.approx(SENSORS / 2)
 
 
 def test_its_arrays_are_all_its_state() -> None:
     calibration = Calibration.empty(1)
-    follow(calibration, np.random.default_rng(10), said=4, true=7, ticks=50)
-    again, raw = Calibration(calibration.offsets.copy(), calibration.kept.copy()), normal_quantiles(60, 4)
-    one, other = (each.quantiles(raw, strata_of(60)) for each in (calibration, again))
-    assert one.tobytes() == other.tobytes()
-    said = [each.confidence(one, one[..., MEDIAN], limits(one)).tobytes() for each in (calibration, again)]
-    assert said[0] == said[1]
+    follow(calibration, np.random.default_rng(10), said=None, true=7, ticks=50)
+    again = from_parts(Calibration, to_parts(calibration))
+    forecast = Forecast(np.full((SENSORS, 1), 60, np.float32))
+    one, other = (judged_by(each, forecast) for each in (calibration, again))
+    for mine, theirs in zip(one[1:], other[1:], strict=True):
+        assert mine.tobytes() == theirs.tobytes()

@@ -42,8 +42,10 @@ class Request:
 class Predictor(Protocol):
     """Issues forecasts."""
 
-    async def request(self) -> Request:
+    async def request(self, far_sensor_no: int | None = None) -> Request:
         """Ask for an issue of the newest readings, without waiting for it.
+
+        far_sensor_no: whose forecast is wanted further than issues reach.
 
         Raises:
             Unavailable: there are no readings yet to forecast from.

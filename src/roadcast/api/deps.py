@@ -11,6 +11,7 @@ from starlette.types import Scope
 from roadcast.api.context import ApiContext
 from roadcast.api.fields import Time, invalid
 from roadcast.api.problems import shown
+from roadcast.domain.forecast import LONGEST_MINUTES
 from roadcast.domain.times import from_ms, to_ms
 from roadcast.errors import FieldError, InvalidInput, NotFound
 from roadcast.live.analytics import Analyst, Subject
@@ -52,6 +53,10 @@ AsOf = Annotated[
     Time | None,
     Query(description="Answer as it was known at this time (RFC 3339).", examples=["2024-01-15T10:30:00Z"]),
 ]
+IssuedBefore = Annotated[
+    Time | None,
+    Query(description="Only what was issued before this time (RFC 3339).", examples=["2024-01-15T10:30:00Z"]),
+]
 AS_OF = "as_of"
 """Under this name the request's state holds the time for which it asks."""
 
@@ -65,26 +70,24 @@ KnownAt = Annotated[datetime | None, Depends(_known_at)]
 """The past time for which an answer is asked, which its header states."""
 
 
-MOST_MINUTES = 120
-"""The longest horizon that HORIZON_MINUTES can be set to."""
-HorizonMinutes = Annotated[int | None, Query(ge=1, le=MOST_MINUTES, description="Only this horizon.")]
+HorizonMinutes = Annotated[int | None, Query(ge=1, le=LONGEST_MINUTES, description="Only this horizon.")]
 
 
-def is_horizon(context: ApiContext, minutes: int) -> bool:
-    """Whether forecasts are made so far ahead."""
-    return 0 < minutes <= context.horizon_minutes and minutes * 60 % context.interval_s == 0
+def is_horizon(context: ApiContext, minutes: int, most: int) -> bool:
+    """Whether forecasts can be made so far ahead, where they reach `most` minutes."""
+    return 0 < minutes <= most and minutes * 60 % context.interval_s == 0
 
 
-def expect_horizon(context: ApiContext, minutes: int | None) -> None:
-    """Whoever asks for one horizon asks for one that there is.
+def expect_horizon(context: ApiContext, minutes: int | None, most: int | None = None) -> None:
+    """Whoever asks for one horizon asks for one that there is, as far as issues reach or `most` minutes.
 
     Raises:
         InvalidInput: there is none such.
     """
-    if minutes is not None and not is_horizon(context, minutes):
+    most = most or context.horizon_minutes
+    if minutes is not None and not is_horizon(context, minutes, most):
         interval = f"{context.interval_s / 60:g}"
-        reason = f"expected a multiple of {interval} minutes, at most {context.horizon_minutes}"
-        raise invalid("horizon_minutes", minutes, reason)
+        raise invalid("horizon_minutes", minutes, f"expected a multiple of {interval} minutes, at most {most}")
 
 
 def find_sensor(context: ApiContext, sensor_id: str) -> Subject:

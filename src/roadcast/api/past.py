@@ -9,7 +9,7 @@ from zoneinfo import ZoneInfo
 import numpy as np
 
 from roadcast.api.context import ApiContext
-from roadcast.api.deps import MOST_MINUTES
+from roadcast.domain.forecast import LONGEST_MINUTES
 from roadcast.domain.times import DAY_MS, EPOCH, HOUR_MS, from_ms, to_ms
 from roadcast.forecasting.scoring import Issues
 from roadcast.scoreboard import Comparison, Score, as_scores
@@ -53,7 +53,7 @@ def _part_ticks(context: ApiContext, sensor_no: int | None) -> int:
 async def _part(context: ApiContext, start_ms: int, before_ms: int, sensor_no: int | None) -> Part:
     interval_ms = context.interval_s * 1000
     start, before = from_ms(start_ms), from_ms(before_ms)
-    until = before + timedelta(minutes=MOST_MINUTES)
+    until = before + timedelta(minutes=LONGEST_MINUTES)
     async with context.database.read() as reader:
         if sensor_no is None:
             return Part(
@@ -69,7 +69,7 @@ async def _part(context: ApiContext, start_ms: int, before_ms: int, sensor_no: i
 async def scores_of_sensor(context: ApiContext, sensor_no: int, first: date) -> list[Score]:
     """A sensor's scores by hour and state, of the local days from `first` on, as far as forecasts are kept."""
     midnight = datetime.combine(first, time(), ZoneInfo(context.timezone))
-    since = midnight - timedelta(minutes=MOST_MINUTES)
+    since = midnight - timedelta(minutes=LONGEST_MINUTES)
     found: list[Score] = []
     async for part in parts(context, since, context.clock.now() + timedelta(days=1), sensor_no):
         found += await asyncio.to_thread(_scores, part, first, context.interval_s * 1000, context.timezone)

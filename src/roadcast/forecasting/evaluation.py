@@ -1,34 +1,28 @@
 """Evaluation: what a forecaster's forecasts are worth on ticks that it did not learn from."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from roadcast.forecasting.calibration import Calibration
-from roadcast.forecasting.error_history import ErrorHistory, Strata, stratify
+from roadcast.forecasting.calibration import Calibration, Judged, Tolerance
 from roadcast.forecasting.forecaster import PROBABILITIES, Fitted, Forecaster
 from roadcast.forecasting.graph import Graph
-from roadcast.forecasting.history import STATE_TICKS, History, last_observed
+from roadcast.forecasting.history import STATE_TICKS, History
+from roadcast.forecasting.judge import Judge
 from roadcast.forecasting.metrics import MAPE_FLOOR_MPH
 
 REHEARSED_SHARE = 0.2
 """The last share of what may be learnt from, on which calibration begins and the forecaster to serve is chosen."""
+REHEARSED_ISSUES = 150
+GAPS = (2, 8)
+"""Lengths in ticks of the gaps put in."""
+EVERY_SENSOR = 3
+"""A gap is put into each third sensor, by turns, so that neighbours are still heard."""
 REFERENCE_PERCENTILE = 85
 TENTHS = 10
-
-
-class Tolerance(NamedTuple):
-    """A forecast is right when it errs by at most the larger of an absolute tolerance and a share of it."""
-
-    absolute: float
-    share: float
-
-    def of(self, median: NDArray[np.float32]) -> NDArray[np.float32]:
-        """For each median."""
-        return np.maximum(self.absolute, self.share * median).astype(np.float32)
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,76 +38,11 @@ class Task:
 
 
 class Issued(NamedTuple):
-    """One issue as it would have been served, with what came true: arrays over sensors S and horizons H.
-
-    known: how many ticks were known; quantiles: [S, H, Q]; point, confidence, tolerance, truth: [S, H].
-    """
+    """One issue as it would have been served, after `known` ticks, with what came true [S, H]; NaN past the end."""
 
     known: int
-    point: NDArray[np.float32]
-    quantiles: NDArray[np.float32]
-    confidence: NDArray[np.float32]
-    tolerance: NDArray[np.float32]
+    judged: Judged
     truth: NDArray[np.float32]
-
-
-class _Pending(NamedTuple):
-    """An issue whose targets are still to come, and what it was made of."""
-
-    issued: Issued
-    strata: Strata
-    median: NDArray[np.float32]
-
-
-@dataclass(slots=True)
-class Judge:
-    """Gives a forecaster's forecasts quantiles and confidence, and learns from what became of earlier ones.
-
-    A forecaster that has no quantiles of its own is given those of its past errors.
-    """
-
-    task: Task
-    reference: NDArray[np.float32]
-    calibration: Calibration
-    errors: ErrorHistory
-    _pending: list[_Pending] = field(default_factory=list[_Pending])
-
-    def issue(self, fitted: Fitted, known: int) -> Issued:
-        """The issue after `known` ticks."""
-        self._learn(known)
-        state = self.task.history.until(known).last(STATE_TICKS)
-        forecast = fitted.forecast(state)
-        _, age = last_observed(state.of(self.task.target))
-        strata = stratify(forecast.median, self.reference, age)
-        raw = forecast.quantiles
-        if raw is None:
-            raw = np.maximum(forecast.median[..., None] + self.errors.distribution(0).quantiles(strata), 0)
-        quantiles = self.calibration.quantiles(raw, strata)
-        tolerance = self.task.tolerance.of(forecast.point)
-        confidence = self.calibration.confidence(quantiles, forecast.point, tolerance)
-        issued = Issued(known, forecast.point, quantiles, confidence, tolerance, self._truth(known))
-        self._pending.append(_Pending(issued, strata, forecast.median))
-        return issued
-
-    def _learn(self, known: int) -> None:
-        """Take in the tick that has become known since the last issue, for every earlier issue that spoke of it."""
-        self.calibration.fade()
-        truth = self.task.history.of(self.task.target)[known - 1]
-        for issued, strata, median in self._pending:
-            at = known - issued.known - 1
-            self.calibration.learn(
-                issued.quantiles[:, at], issued.point[:, at], issued.tolerance[:, at], strata.at_horizon(at), truth
-            )
-            self.errors.observe(np.array(0), truth - median[:, at], strata.at_horizon(at))
-        oldest = known - self.task.horizons
-        self._pending = [pending for pending in self._pending if pending.issued.known > oldest]
-
-    def _truth(self, known: int) -> NDArray[np.float32]:
-        """What came true [S, H]; NaN past the end."""
-        observed = self.task.history.of(self.task.target)[known : known + self.task.horizons]
-        truth = np.full((self.task.horizons, self.task.history.sensors), np.nan, np.float32)
-        truth[: len(observed)] = observed
-        return truth.T
 
 
 def reference_of(task: Task, ticks: int) -> NDArray[np.float32]:
@@ -125,41 +54,54 @@ def reference_of(task: Task, ticks: int) -> NDArray[np.float32]:
     return reference
 
 
-@dataclass(frozen=True, slots=True)
-class Rehearsal:
-    """What was learnt of a forecaster before the test. rmse: by which the one to serve is chosen."""
+def rehearse(forecaster: Forecaster, task: Task) -> Calibration:
+    """What a forecaster's errors are, as far as they can be known before the test; nothing learnt where that is none.
 
-    calibration: Calibration
-    errors: ErrorHistory
-    rmse: float
-
-
-def rehearse(forecaster: Forecaster, task: Task) -> Rehearsal:
-    """What a forecaster's errors are, as far as they can be known before the test.
-
-    It is fitted on the first part of what may be learnt from, and forecasts the rest; NaN where that is nothing.
+    It is fitted on the first part of what may be learnt from, and forecasts the rest, from some evenly spaced ticks:
+    each as it was and with a gap put in, so that forecasts from old readings have errors to be judged by.
     """
     split = int(task.test_from * (1 - REHEARSED_SHARE))
     fitted = forecaster.fit(task.history.until(split), task.graph, task.target, task.horizons)
-    learnt = Task(task.history.until(task.test_from), task.graph, task.target, task.horizons, split, task.tolerance)
     judge = Judge(
-        learnt, reference_of(task, split), Calibration.empty(task.horizons), ErrorHistory.empty(1, task.horizons)
+        forecaster.name, task.target, task.tolerance, reference_of(task, split), Calibration.empty(task.horizons)
     )
-    squares, count = 0.0, 0
-    for known in range(split, task.test_from):
-        issued = judge.issue(fitted, known)
-        errors = issued.truth - issued.point
-        squares += float(np.nansum(errors**2, dtype=np.float64))
-        count += int((~np.isnan(errors)).sum())
-    rmse = float(np.sqrt(squares / count)) if count else float("nan")
-    return Rehearsal(judge.calibration, judge.errors, rmse)
+    last = max(split, task.test_from - 1)
+    ticks = np.unique(np.linspace(split, last, REHEARSED_ISSUES).astype(np.int64)).tolist()
+    for turn, known in enumerate(ticks):
+        judge.calibration.fade((task.test_from - split) * task.history.interval_ms // len(ticks))
+        truth = _following(task.history.of(task.target)[known : task.test_from], task.horizons)
+        for state, counts in _with_gaps(task.history.until(known).last(STATE_TICKS), turn):
+            judge.calibration.learn(judge.judge(fitted, state), np.where(counts[:, None], truth, np.float32(np.nan)))
+    judge.calibration.rehearsals = 1
+    return judge.calibration
 
 
-def issues(fitted: Fitted, task: Task, learnt: Rehearsal, ticks: Sequence[int]) -> Iterator[Issued]:
+def _following(observed: NDArray[np.float32], horizons: int) -> NDArray[np.float32]:
+    """What came true [S, H]; NaN past the end."""
+    truth = np.full((horizons, observed.shape[1]), np.nan, np.float32)
+    truth[: len(observed)] = observed[:horizons]
+    return truth.T
+
+
+def _with_gaps(state: History, turn: int) -> Iterator[tuple[History, NDArray[np.bool_]]]:
+    """The state as it was and with a gap put in, each with the sensors [S] whose errors count."""
+    yield state, np.ones(state.sensors, np.bool_)
+    hidden = (np.arange(state.sensors) + turn) % EVERY_SENSOR == 0
+    values = state.values.copy()
+    values[-GAPS[turn % len(GAPS)] :, hidden] = np.nan
+    yield replace(state, values=values), hidden
+
+
+def judge_of(forecaster: Forecaster, task: Task, learnt: Calibration) -> Judge:
+    """The judge of a forecaster that was fitted on all that may be learnt from."""
+    return Judge(forecaster.name, task.target, task.tolerance, reference_of(task, task.test_from), learnt)
+
+
+def issues(fitted: Fitted, judge: Judge, task: Task, ticks: Sequence[int]) -> Iterator[Issued]:
     """Every issue of the test at successive `ticks`, each known when it was made by what was true before."""
-    judge = Judge(task, reference_of(task, task.test_from), learnt.calibration, learnt.errors)
     for known in ticks:
-        yield judge.issue(fitted, known)
+        judged = judge.step(fitted, task.history.until(known))
+        yield Issued(known, judged, _following(task.history.of(task.target)[known:], task.horizons))
 
 
 class ExampleDay(NamedTuple):
@@ -206,7 +148,8 @@ class Tally:
 
     def add(self, issued: Issued) -> None:
         """Count one issue."""
-        point, truth = issued.point.astype(np.float64), issued.truth.astype(np.float64)
+        judged = issued.judged
+        point, truth = judged.point.astype(np.float64), issued.truth.astype(np.float64)
         known = ~np.isnan(point) & ~np.isnan(truth)
         error = np.where(known, point - truth, 0)
         relative = known & (truth >= MAPE_FLOOR_MPH)
@@ -214,17 +157,17 @@ class Tally:
         self.count += known.sum(axis=0)
         for column, values in enumerate((np.abs(error), error**2, error, relative, share)):
             self.sums[:, column] += values.sum(axis=0)
-        told = known & ~np.isnan(issued.confidence)
+        told = known & ~np.isnan(issued.judged.confidence)
         self.intervals += told.sum(axis=0)
         self._add_intervals(issued, truth, told)
-        self._add_confidence(issued, np.abs(error) <= issued.tolerance, told)
+        self._add_confidence(issued, np.abs(error) <= issued.judged.tolerance, told)
         self.by_sensor += np.stack([known, np.abs(error)], axis=-1)
         self._keep_fans(issued)
 
     def _add_intervals(self, issued: Issued, truth: NDArray[np.float64], known: NDArray[np.bool_]) -> None:
         for column, edge in enumerate((1, 0)):
-            low = np.where(known, issued.quantiles[..., edge], 0)
-            high = np.where(known, issued.quantiles[..., -1 - edge], 0)
+            low = np.where(known, issued.judged.quantiles[..., edge], 0)
+            high = np.where(known, issued.judged.quantiles[..., -1 - edge], 0)
             under, over = np.maximum(low - truth, 0), np.maximum(truth - high, 0)
             within = known & (under + over == 0)
             score = high - low + np.where(known, under + over, 0) / PROBABILITIES[edge]
@@ -237,11 +180,11 @@ class Tally:
         target = issued.known + self.horizons - 1
         for day, fan in zip(self.days, self.fans, strict=True):
             if day.first <= target < day.stop:
-                fan[target - day.first] = issued.quantiles[day.sensor, -1]
+                fan[target - day.first] = issued.judged.quantiles[day.sensor, -1]
 
     def _add_confidence(self, issued: Issued, hit: NDArray[np.bool_], known: NDArray[np.bool_]) -> None:
         for horizon in range(self.horizons):
-            said = issued.confidence[known[:, horizon], horizon].astype(np.float64)
+            said = issued.judged.confidence[known[:, horizon], horizon].astype(np.float64)
             tenth = np.minimum((said * TENTHS).astype(np.int64), TENTHS - 1)
             for column, weights in enumerate((np.ones_like(said), said, hit[known[:, horizon], horizon])):
                 self.reliability[horizon, :, column] += np.bincount(tenth, weights, TENTHS)

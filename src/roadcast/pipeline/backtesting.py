@@ -17,7 +17,7 @@ from roadcast.domain.reading import OCCUPANCY, VARIABLES, ReadingBatch, merge
 from roadcast.domain.sensor import Link
 from roadcast.domain.times import DAY_MS
 from roadcast.errors import SourceError
-from roadcast.forecasting.evaluation import ExampleDay, Outcome, Tally, Task, issues, rehearse
+from roadcast.forecasting.evaluation import ExampleDay, Outcome, Tally, Task, issues, judge_of, rehearse
 from roadcast.forecasting.example_days import example_days
 from roadcast.forecasting.forecaster import Forecaster
 from roadcast.forecasting.graph import Graph
@@ -113,15 +113,16 @@ class Bench:
 
 def judge(forecaster: Forecaster, task: Task, days: Sequence[ExampleDay] = ()) -> Outcome:
     """Rehearse, learn from all that may be learnt from, and forecast the rest. Of `days` forecasts are kept."""
-    rehearsal = rehearse(forecaster, task)
+    learnt = rehearse(forecaster, task)
+    rmse = learnt.rmse()
     began = time.process_time()
     fitted = forecaster.fit(task.history.until(task.test_from), task.graph, task.target, task.horizons)
     cpu_s = time.process_time() - began
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1 << 20 if sys.platform == "darwin" else 1 << 10)
     tally = Tally(task.horizons, task.history.sensors, days)
-    for issued in issues(fitted, task, rehearsal, issue_ticks(task)):
+    for issued in issues(fitted, judge_of(forecaster, task, learnt), task, issue_ticks(task)):
         tally.add(issued)
-    return Outcome(forecaster.name, rehearsal.rmse, tally, cpu_s, peak)
+    return Outcome(forecaster.name, rmse, tally, cpu_s, peak)
 
 
 def issue_ticks(task: Task) -> range:

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import cast
 
 import numpy as np
@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 
 from roadcast.child import Child, ChildDown
 from roadcast.domain.units import TOLERANCE_SHARE
-from roadcast.forecasting.engine import Engine, Issue
+from roadcast.forecasting.calibration import Tolerance
+from roadcast.forecasting.engine import Engine, Issue, Past
 from roadcast.forecasting.forecaster import Forecaster
 from roadcast.forecasting.forecasters import QUICK
 from roadcast.forecasting.graph import Graph
@@ -30,14 +31,14 @@ _PAUSES_S = (1, 2, 5, 15, 60, 300)
 
 @dataclass(frozen=True, slots=True)
 class EngineConfig:
-    """How many ticks ahead, and what counts as right."""
+    """How many ticks ahead it can look, and what counts as right."""
 
     horizons: int
     tolerance_mph: float
 
     def engine(self, *forecasters: Forecaster) -> Engine:
         """An engine that has learnt nothing yet, with these forecasters or all."""
-        return Engine(self.horizons, self.tolerance_mph, TOLERANCE_SHARE, forecasters or QUICK)
+        return Engine(self.horizons, Tolerance(self.tolerance_mph, TOLERANCE_SHARE), forecasters or QUICK)
 
     def learner(self) -> "Learner":
         """What the process holds."""
@@ -78,12 +79,12 @@ class Learner:
         """The ticks [n, sensors, 2] of the history from number `first` on."""
         self._history.values[first : first + len(values)] = values
 
-    def fit(self, graph: Graph, reference_speed: NDArray[np.float32]) -> int:
+    def fit(self, graph: Graph, reference_speed: NDArray[np.float32], past: Past | None) -> int:
         """Fit on the history, from the first tick that holds anything; on how many ticks."""
         known = np.flatnonzero(~np.isnan(self._history.values).all(axis=(1, 2)))
         history = self._history.last(len(self._history) - int(known[0]) if len(known) else 0)
         self._history = history.until(0)
-        self._engine.fit(history, graph, reference_speed)
+        self._engine.fit(history, graph, reference_speed, past)
         return len(history)
 
     def step(self, state: History) -> Issue:
@@ -103,6 +104,11 @@ class ForecasterProcess:
         self._failures = 0
 
     @property
+    def is_new(self) -> bool:
+        """Whether there is no process, so that the next fit starts one, which knows nothing."""
+        return not self._child.running
+
+    @property
     def may_return(self) -> bool:
         """Whether it is down and the time has come to try again."""
         return not self._child.running and time.monotonic() >= self._retry_at_s
@@ -117,18 +123,17 @@ class ForecasterProcess:
         pieces: AsyncIterator[tuple[int, NDArray[np.float32]]],
         graph: Graph,
         reference_speed: NDArray[np.float32],
-        *,
-        afresh: bool,
+        past: Past | None,
     ) -> None:
-        """Fit on the pieces of a history; `afresh` by an engine that knows nothing."""
+        """Fit on the pieces of a history; a new process goes on from `past`."""
         began = time.monotonic()
         try:
-            if afresh or not self._child.running:
+            if not self._child.running:
                 self._child.start()
             await self._child.call("begin", span, timeout_s=STEP_TIMEOUT_S)
             async for first, values in pieces:
                 await self._child.call("take", first, values, timeout_s=STEP_TIMEOUT_S)
-            ticks = await self._child.call("fit", graph, reference_speed, timeout_s=FIT_TIMEOUT_S)
+            ticks = await self._child.call("fit", graph, reference_speed, past, timeout_s=FIT_TIMEOUT_S)
         except ChildDown as error:
             self._down(error)
         else:
@@ -137,13 +142,13 @@ class ForecasterProcess:
             log.info("fitted", ticks=ticks, sensors=span.sensors, seconds=round(time.monotonic() - began, 2))
 
     async def step(self, state: History) -> Issue:
-        """The next step of the engine, or of the fallback."""
+        """The next step of the engine, or of the fallback, which leaves nothing behind to go on from."""
         if self._child.running:
             try:
                 return cast("Issue", await self._child.call("step", state, timeout_s=STEP_TIMEOUT_S))
             except ChildDown as error:
                 self._down(error)
-        return self._fallback.step(state)
+        return replace(self._fallback.step(state), calibrations={})
 
     def _down(self, error: ChildDown) -> None:
         """Fall back, and try again after a pause that grows."""

@@ -11,7 +11,7 @@ import structlog
 from roadcast.domain.clock import FeedClock
 from roadcast.errors import Unavailable
 from roadcast.services import Board, Status
-from roadcast.storage import incidents, readings, scored_ticks, scores
+from roadcast.storage import asked, incidents, readings, scored_ticks, scores
 from roadcast.storage.engine import Database, Writer
 from roadcast.storage.partitions import DROPPED_AT_ONCE, Partitions
 
@@ -95,6 +95,7 @@ class Housekeeping:
             await incidents.forget_alerts(writer, now - timedelta(days=ALERT_DAYS))
             await scored_ticks.forget_rest(writer)
             await scores.forget_before(writer, _first(now, SCORE_DAYS))
+            await asked.forget_before(writer, _first(now, self._retention.forecasts))
         if dropped:
             log.info("retention", days=len(dropped), oldest=str(dropped[0]))
 

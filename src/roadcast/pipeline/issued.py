@@ -14,21 +14,25 @@ from roadcast.streaming.messages import IssueComplete, encode, encode_rows
 _PUBLISHED = ("speed", "volume", "confidence", "tolerance", "quantiles")
 
 
-def issued_rows(issue: Issue) -> IssuedRows:
-    """The sensors of which something is known."""
+def issued_rows(issue: Issue, horizons: int) -> IssuedRows:
+    """The sensors of which something is known, at the first horizons."""
     known = ~np.all(np.isnan(issue.speed) & np.isnan(issue.volume), axis=1)
+
+    def near(values: NDArray[np.float32]) -> NDArray[np.float32]:
+        return values[known, :horizons]
+
     return IssuedRows(
         issued_ms=issue.issued_ms,
         model=issue.model,
         version=issue.model_version,
         sensor_no=(np.flatnonzero(known) + 1).astype(np.int32),
         age_ticks=issue.age_ticks[known].astype(np.int32),
-        speed=np.round(issue.speed[known], 2),
-        volume=np.round(issue.volume[known], 1),
-        confidence=_rounded_down(issue.confidence[known], 4),
-        tolerance=np.round(issue.tolerance[known], 2),
-        quantiles=np.round(issue.quantiles[known], 2),
-        candidates={name: median[known] for name, median in issue.candidates.items()},
+        speed=np.round(near(issue.speed), 2),
+        volume=np.round(near(issue.volume), 1),
+        confidence=_rounded_down(near(issue.confidence), 4),
+        tolerance=np.round(near(issue.tolerance), 2),
+        quantiles=np.round(near(issue.quantiles), 2),
+        candidates={name: near(median) for name, median in issue.candidates.items()},
     )
 
 

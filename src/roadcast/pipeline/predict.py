@@ -4,6 +4,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,13 +14,15 @@ from roadcast.domain.reading import VARIABLES
 from roadcast.domain.sensor import Link, Sensor, free_speeds
 from roadcast.domain.times import DAY_MS, from_ms, to_ms
 from roadcast.errors import Unavailable
+from roadcast.forecasting.engine import Issue
 from roadcast.forecasting.graph import Graph
 from roadcast.forecasting.history import STATE_TICKS, History
+from roadcast.pipeline import memory
 from roadcast.pipeline.forecaster import LEARNT, EngineConfig, ForecasterProcess, Span
 from roadcast.pipeline.issued import issue_records, issued_rows
 from roadcast.pipeline.state_window import StateWindow
 from roadcast.services import Board, Status
-from roadcast.storage import forecasts, marks, readings, sensors
+from roadcast.storage import asked, forecasts, marks, readings, sensors
 from roadcast.storage.engine import Database
 from roadcast.storage.forecasts import IssuedRows
 from roadcast.storage.partitions import Partitions
@@ -50,6 +53,7 @@ class PredictConfig:
     topic_in: str
     topic_out: str
     interval_ms: int
+    horizons: int
     timezone: str
     engine: EngineConfig
 
@@ -113,6 +117,8 @@ class Predict:
         self._issued_ms: int | None = None
         self._issuing_ms: int | None = None
         self._asked_ms: int | None = None
+        self._is_stale = False
+        self._owes = True
         self._asked = asyncio.Event()
         self._issue_s = FIRST_ISSUE_S
         self._turn = asyncio.Lock()
@@ -121,7 +127,8 @@ class Predict:
         """Issue at every tick, and when asked, for ever."""
         async with self._log.consume(self._config.topic_in, "predict") as subscription:
             try:
-                await self.reload()
+                async with self._turn:
+                    await self._begin_again()
                 self._board.report("predict", Status.OK)
                 async with asyncio.TaskGroup() as group:
                     group.create_task(self._follow(subscription))
@@ -129,17 +136,31 @@ class Predict:
             finally:
                 self._forecaster.stop()
 
-    async def reload(self) -> None:
-        """Begin again from what is stored: fit, and issue for the newest tick and the missed ones before it."""
-        async with self._turn:
-            self._fitted_day = None
-            self._window = StateWindow(self._config.interval_ms)
-            newest_ms = await self._newest_tick()
-            if newest_ms is not None:
-                await self._catch_up(newest_ms)
+    def reload(self) -> None:
+        """Begin again, in turn, from what is stored."""
+        self._is_stale = True
+        self._asked.set()
 
-    async def request(self) -> Asked:
+    async def _begin_again(self) -> None:
+        """Fit on what is stored, and issue for the newest tick and the missed ones before it."""
+        self._is_stale = False
+        self._forget()
+        newest_ms = await self._newest_tick()
+        if newest_ms is not None:
+            self._feed = self._clock.feed
+            for at_ms in [*await self._missed(newest_ms), newest_ms]:
+                await self._issue(at_ms)
+
+    def _forget(self) -> None:
+        """A new process of the forecaster begins with what is stored."""
+        self._fitted_day = None
+        self._forecaster.stop()
+        self._window = StateWindow(self._config.interval_ms)
+
+    async def request(self, far_sensor_no: int | None = None) -> Asked:
         """Ask for an issue of the newest readings; it is made in turn.
+
+        far_sensor_no: whose forecast is wanted further than issues reach; it is stored in `storage.asked`.
 
         Raises:
             Unavailable: there are no readings yet.
@@ -149,7 +170,12 @@ class Predict:
             raise Unavailable("There are no readings yet to forecast from.", retry_after_s=30)
         issued_ms = self._issued_by(self._clock.feed)
         at_ms = max(newest_ms, issued_ms or 0)
-        if self._is_current(at_ms, self._clock.feed):
+        is_current = self._is_current(at_ms, self._clock.feed)
+        if far_sensor_no is not None:
+            async with self._database.write() as writer:
+                await asked.ask(writer, from_ms(at_ms), far_sensor_no, anew=not is_current)
+            self._owes = True
+        elif is_current:
             return Asked(at_ms, 0.0)
         self._asked_ms = at_ms
         self._asked.set()
@@ -179,19 +205,25 @@ class Predict:
         )
 
     async def _serve(self) -> None:
-        """Issue what is asked for, unless that was done by now, or a feed that begins earlier has taken over."""
+        """Begin again when told to; issue what is asked for.
+
+        Unless that was done by now, or a feed that begins earlier has taken over.
+        """
         while True:
             self._asked.clear()
             async with self._turn:
+                if self._is_stale:
+                    await self._begin_again()
                 asked_ms = self._asked_ms
                 if asked_ms is not None and self._is_due(asked_ms):
-                    await self._catch_up(asked_ms, on_demand=True)
+                    await self._issue_up_to(asked_ms)
                 if self._asked_ms == asked_ms:
                     self._asked_ms = None
             await self._asked.wait()
 
     def _is_due(self, asked_ms: int) -> bool:
-        return asked_ms <= to_ms(self._clock.now()) and not self._is_current(asked_ms, self._clock.feed)
+        is_open = self._owes or not self._is_current(asked_ms, self._clock.feed)
+        return is_open and asked_ms <= to_ms(self._clock.now())
 
     async def _newest_tick(self) -> int | None:
         """The end of the newest window that holds readings and is over."""
@@ -203,28 +235,28 @@ class Predict:
         """The end of the newest window that is over."""
         return to_ms(self._clock.now()) // self._config.interval_ms * self._config.interval_ms
 
-    async def _catch_up(self, newest_ms: int, *, on_demand: bool = False) -> None:
-        """Issue for a tick, and first for those missed before it."""
+    async def _issue_up_to(self, asked_ms: int) -> None:
+        """Issue for a tick that is asked for, and first for those before it whose turn is still to come."""
         self._feed = self._clock.feed
-        for at_ms in await self._missed(newest_ms):
-            await self._issue(at_ms, on_demand=on_demand and at_ms == newest_ms)
+        for at_ms in await self._missed(asked_ms, self._issued_by(self._feed)):
+            await self._issue(at_ms)
+        await self._issue(asked_ms, on_demand=True)
 
-    async def _missed(self, newest_ms: int) -> Sequence[int]:
-        """A tick, and before it those that came after the last issue.
+    async def _missed(self, before_ms: int, issued_ms: int | None = None) -> Sequence[int]:
+        """The ticks with readings between an issue and a tick.
 
-        Their turn is to come; or a crash or an outage has lost it, and then only so many are made up for.
+        Without `issued_ms` that is the last stored one: a crash or an outage has lost them, and few are made up for.
         """
-        issued_ms = self._issued_by(self._clock.feed)
-        if issued_ms is not None and issued_ms < newest_ms:
-            return range(issued_ms + self._config.interval_ms, newest_ms + 1, self._config.interval_ms)
         async with self._database.read() as reader:
-            last = await forecasts.newest_time(reader) or await marks.mark(reader, marks.BEGAN)
-        feed = self._clock.feed
-        most = REPLAY_CATCH_UP_TICKS if feed.replayed and not feed.simulated else CATCH_UP_TICKS
-        first_ms = newest_ms - most * self._config.interval_ms
-        if last is None or not first_ms <= to_ms(last) < newest_ms:
-            return [newest_ms]
-        return range(to_ms(last) + self._config.interval_ms, newest_ms + 1, self._config.interval_ms)
+            since_ms = issued_ms
+            if since_ms is None:
+                last = await forecasts.newest_time(reader) or await marks.mark(reader, marks.BEGAN)
+                feed = self._clock.feed
+                most = REPLAY_CATCH_UP_TICKS if feed.replayed and not feed.simulated else CATCH_UP_TICKS
+                if last is None or to_ms(last) < before_ms - most * self._config.interval_ms:
+                    return []
+                since_ms = to_ms(last)
+            return await readings.tick_ends(reader, from_ms(since_ms), from_ms(before_ms))
 
     async def _follow(self, subscription: Subscription) -> None:
         async for batch in subscription.batches(10_000):
@@ -260,26 +292,25 @@ class Predict:
 
     async def _issue_now(self, at_ms: int, *, on_demand: bool) -> None:
         if self._window.is_past(at_ms):
-            self._fitted_day = None  # another feed, which begins earlier
-            self._window = StateWindow(self._config.interval_ms)
-        day = int(local_day(np.array([at_ms], np.int64), self._config.timezone)[0])
+            self._forget()  # another feed, which begins earlier
+        day = self._day(at_ms)
         if day != self._fitted_day or self._forecaster.may_return:
             await self._fit(at_ms)
             self._fitted_day = day
         began = time.monotonic()
-        rows = issued_rows(await self._forecaster.step(await self._state(at_ms)))
-        if not len(rows.sensor_no):
-            self._board.report("predict", Status.OK, f"nothing is known at {from_ms(at_ms):%Y-%m-%d %H:%M} UTC")
-            return
-        await self._keep(rows, on_demand=on_demand)
-        self._issue_s = time.monotonic() - began
-        self._say(at_ms, rows.model)
+        issue = await self._forecaster.step(await self._state(at_ms))
+        rows = issued_rows(issue, self._config.horizons)
+        if len(rows.sensor_no):
+            await self._keep(issue, rows, on_demand=on_demand)
+            self._issue_s = time.monotonic() - began
+            self._say(at_ms, f"issued {from_ms(at_ms):%Y-%m-%d %H:%M} UTC with {rows.model}")
+        else:
+            self._say(at_ms, f"nothing is known at {from_ms(at_ms):%Y-%m-%d %H:%M} UTC")
 
-    def _say(self, at_ms: int, model: str) -> None:
-        """What was issued, and whether a replay is far ahead of it. How old a live feed is, is a part of its own."""
+    def _say(self, at_ms: int, said: str) -> None:
+        """What was done, and whether a replay is far ahead of it. How old a live feed is, is a part of its own."""
         behind = (to_ms(self._clock.now()) - at_ms) // self._config.interval_ms
         lags = self._clock.feed.replayed and behind > LAG_TICKS
-        said = f"issued {from_ms(at_ms):%Y-%m-%d %H:%M} UTC with {model}"
         self._board.report(
             "predict",
             Status.DEGRADED if lags else Status.OK,
@@ -287,30 +318,50 @@ class Predict:
             "Wait, or let the feed come more slowly." if lags else "",
         )
 
-    async def _keep(self, rows: IssuedRows, *, on_demand: bool) -> None:
-        """Store, then publish."""
-        async with self._database.write() as writer:
-            await forecasts.store(writer, rows, self.partitions)
+    async def _keep(self, issue: Issue, rows: IssuedRows, *, on_demand: bool) -> None:
+        """Store, with what a restart needs to go on and what somebody asked for; then publish."""
+        issued_at, reach = from_ms(rows.issued_ms), self._config.engine.horizons
+        owes, self._owes = self._owes, False
+        try:
+            async with self._database.write() as writer:
+                await forecasts.store(writer, rows, self.partitions)
+                if issue.calibrations:
+                    span = timedelta(milliseconds=reach * self._config.interval_ms)
+                    await memory.keep(writer, issued_at, issue.calibrations, issued_at - span)
+                waiting = owes and await asked.fulfil(writer, issued_rows(issue, reach))
+        except BaseException:
+            self._owes = owes
+            raise
+        self._owes = self._owes or waiting
         records = issue_records(rows, self._network.sensors, self._config.interval_ms, on_demand=on_demand)
         await self._log.publish(self._config.topic_out, records)
 
     async def _fit(self, at_ms: int) -> None:
-        """Once a local day: learn from the history up to `at_ms`."""
-        await self._learn_references(at_ms)
+        """Once a local day: learn from the history up to `at_ms`.
+
+        A process that takes the place of another one learns up to where that one did, and goes on from its issues.
+        """
+        async with self._database.read() as reader:
+            fitted = await marks.mark(reader, marks.FITTED)
+        past, until_ms = None, at_ms
+        if self._forecaster.is_new:
+            past = await memory.recall(self._database, at_ms, self._config.interval_ms, self._config.timezone)
+            if past is not None and fitted is not None and to_ms(fitted) <= at_ms:
+                until_ms = to_ms(fitted) if self._day(to_ms(fitted)) == self._day(at_ms) else at_ms
+        await self._learn_references(until_ms)
         async with self._database.read() as reader:
             self._network = _Network(await sensors.every(reader), await sensors.links(reader))
             first = await readings.span(reader)
         interval_ms, size = self._config.interval_ms, self._network.size
         most = min(FIT_DAYS * DAY_MS // interval_ms, FIT_CELLS // max(size, 1))
-        ticks = 0 if first is None else max(0, min((at_ms - first[0]) // interval_ms + 1, most))
-        span = Span(ticks, at_ms, size, interval_ms, self._config.timezone)
-        await self._forecaster.fit(
-            span,
-            self._pieces(span),
-            self._network.graph,
-            self._network.reference_speed,
-            afresh=self._fitted_day is None,
-        )
+        ticks = 0 if first is None else max(0, min((until_ms - first[0]) // interval_ms + 1, most))
+        span = Span(ticks, until_ms, size, interval_ms, self._config.timezone)
+        await self._forecaster.fit(span, self._pieces(span), self._network.graph, self._network.reference_speed, past)
+        async with self._database.write() as writer:
+            await marks.set_mark(writer, marks.FITTED, from_ms(until_ms))
+
+    def _day(self, at_ms: int) -> int:
+        return int(local_day(np.array([at_ms], np.int64), self._config.timezone)[0])
 
     async def _pieces(self, span: Span) -> AsyncIterator[tuple[int, NDArray[np.float32]]]:
         """A history, piece by piece: the number of the first tick, and the ticks."""

@@ -42,7 +42,7 @@ async def store(writer: Writer, issue: IssuedRows, partitions: Partitions) -> No
     n = len(issue.sensor_no)
     await partitions.ensure(writer, {issued_at.date()})
     await writer.run("DELETE FROM forecasts WHERE issued_at = :at", at=issued_at)
-    model_no = await _model_no(writer, issue.model, issue.version, list(issue.candidates))
+    number = await model_no(writer, issue.model, issue.version, list(issue.candidates))
     candidates = np.concatenate(list(issue.candidates.values()), axis=1)
     await copy_in(
         writer,
@@ -50,7 +50,7 @@ async def store(writer: Writer, issue: IssuedRows, partitions: Partitions) -> No
         {
             "issued_at": timestamps(np.full(n, issue.issued_ms, np.int64)),
             "sensor_no": integers(issue.sensor_no),
-            "model_no": integers(np.full(n, model_no, np.int32)),
+            "model_no": integers(np.full(n, number, np.int32)),
             "age_ticks": integers(issue.age_ticks),
             "speed": real_arrays(issue.speed),
             "volume": real_arrays(issue.volume),
@@ -62,7 +62,8 @@ async def store(writer: Writer, issue: IssuedRows, partitions: Partitions) -> No
     )
 
 
-async def _model_no(writer: Writer, name: str, version: str, candidates: list[str]) -> int:
+async def model_no(writer: Writer, name: str, version: str, candidates: list[str]) -> int:
+    """The number of what made an issue; the candidates are the forecasters beside it."""
     key = {"name": name, "version": version, "candidates": candidates}
     await writer.run(
         "INSERT INTO models (name, version, candidates) VALUES (:name, :version, :candidates) ON CONFLICT DO NOTHING",
@@ -75,10 +76,14 @@ async def _model_no(writer: Writer, name: str, version: str, candidates: list[st
     )
 
 
-async def newest(reader: Reader, as_of: datetime | None = None) -> IssuedRows | None:
-    """The newest issue, or the newest known at `as_of`."""
-    where = "" if as_of is None else "WHERE issued_at <= :as_of"
-    at = await reader.value(f"SELECT max(issued_at) FROM forecasts {where}", **({"as_of": as_of} if as_of else {}))
+async def newest(reader: Reader, as_of: datetime | None = None, before: datetime | None = None) -> IssuedRows | None:
+    """The newest issue, of those not later than `as_of` and earlier than `before`."""
+    at = await reader.value(
+        """SELECT max(issued_at) FROM forecasts WHERE issued_at <= coalesce(:as_of, CAST('infinity' AS timestamptz))
+        AND issued_at < coalesce(:before, CAST('infinity' AS timestamptz))""",
+        as_of=as_of,
+        before=before,
+    )
     return None if at is None else await issued(reader, at)
 
 
@@ -91,17 +96,19 @@ async def issued(reader: Reader, at: datetime, sensor_no: int | None = None) -> 
         at=at,
         **({} if sensor_no is None else {"sensor": sensor_no}),
     )
-    return _assemble(to_ms(at), rows) if rows else None
+    return assemble(rows) if rows else None
 
 
-def _assemble(issued_ms: int, rows: Sequence[Row]) -> IssuedRows:
+def assemble(rows: Sequence[Row]) -> IssuedRows:
+    """Rows of one issue, by sensor, with the name, version and candidates of its model."""
+
     def column(name: str) -> NDArray[np.float32]:
         return np.array([row[name] for row in rows], np.float32)
 
     speed, names = column("speed"), rows[0]["names"]
-    candidates = np.split(column("candidates"), len(names), axis=1)
+    candidates = np.split(column("candidates"), len(names), axis=1) if names else []
     return IssuedRows(
-        issued_ms,
+        to_ms(rows[0]["issued_at"]),
         rows[0]["model"],
         rows[0]["version"],
         np.array([row["sensor_no"] for row in rows], np.int32),
@@ -204,7 +211,7 @@ async def forecaster_numbers(writer: Writer, names: Iterable[str]) -> dict[str, 
             names=wanted,
         )
     }
-    return {name: known.get(name) or await _model_no(writer, name, "", []) for name in wanted}
+    return {name: known.get(name) or await model_no(writer, name, "", []) for name in wanted}
 
 
 async def publishers(reader: Reader) -> dict[int, tuple[str, str]]:

@@ -27,6 +27,8 @@ async def set_feed(writer: Writer, feed: Feed) -> None:
 
 BEGAN = "began"
 """The mark of the window before the first one that the feed has sent."""
+FITTED = "fitted"
+"""The mark of the window that the forecasters in service learnt up to."""
 
 
 async def mark(reader: Reader, name: str) -> datetime | None:

@@ -229,6 +229,16 @@ async def newest_tick(reader: Reader, until: datetime) -> int | None:
     return None if end is None else to_ms(end)
 
 
+async def tick_ends(reader: Reader, after: datetime, before: datetime) -> list[int]:
+    """The ends of the windows between two times that hold readings, ascending."""
+    rows = await reader.rows(
+        "SELECT tick_end FROM ticks WHERE tick_end > :after AND tick_end < :before ORDER BY 1",
+        after=after,
+        before=before,
+    )
+    return [to_ms(row["tick_end"]) for row in rows]
+
+
 async def newest_ms(reader: Reader) -> int | None:
     """The time of the newest reading, or None where there is nothing."""
     ends = await span(reader)

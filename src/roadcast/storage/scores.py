@@ -210,5 +210,7 @@ async def forget_before(writer: Writer, day: date) -> None:
 
 async def forecasters(reader: Reader) -> list[str]:
     """Whoever has been scored, by name."""
-    rows = await reader.rows(f"SELECT DISTINCT {_MODEL} AS name FROM models m ORDER BY 1")
+    rows = await reader.rows(
+        f"SELECT DISTINCT {_MODEL} AS name FROM models m WHERE candidates <> '{{}}' OR version = '' ORDER BY 1"
+    )
     return [row["name"] for row in rows]

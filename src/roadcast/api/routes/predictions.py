@@ -13,11 +13,11 @@ from roadcast.api.answers import answer, next_page
 from roadcast.api.context import ApiContext
 from roadcast.api.deps import (
     DEFAULT_LIMIT,
-    MOST_MINUTES,
     After,
     Context,
     Cursor,
     HorizonMinutes,
+    IssuedBefore,
     KnownAt,
     Limit,
     OneSensor,
@@ -28,15 +28,15 @@ from roadcast.api.deps import (
 )
 from roadcast.api.fields import Code
 from roadcast.api.problems import JSON_BODY, NOT_FOUND, RESPONSES
+from roadcast.domain.forecast import LONGEST_MINUTES
 from roadcast.domain.ids import Packed, pack, unpack
 from roadcast.domain.times import from_ms
 from roadcast.errors import NotFound
 from roadcast.live.documents import ForecastDocument, Presenter
-from roadcast.storage import forecasts
+from roadcast.storage import asked, forecasts
 from roadcast.storage.forecasts import IssuedRows
 
 router = APIRouter(prefix="/api/predictions", tags=["predictions"], responses=RESPONSES)
-
 
 State = Literal["completed", "pending", "unavailable"]
 
@@ -46,7 +46,7 @@ class GenerateIn(BaseModel):
 
     sensor_id: Code = Field(examples=["SENSOR_001"])
     horizon_minutes: int = Field(
-        strict=True, ge=1, le=MOST_MINUTES, description="A multiple of the interval.", examples=[30]
+        strict=True, ge=1, le=LONGEST_MINUTES, description="A multiple of the interval.", examples=[30]
     )
 
 
@@ -83,13 +83,14 @@ async def latest(
     sensor: OneSensor,
     after: After,
     as_of: KnownAt,
+    issued_before: IssuedBefore = None,
     min_confidence: Annotated[float | None, Query(ge=0, le=1, description="Only forecasts at least as sure.")] = None,
     horizon_minutes: HorizonMinutes = None,
     limit: Limit = DEFAULT_LIMIT,
 ) -> Response:
     """The newest issue, by sensor and horizon. `Link` keeps to that issue, by `as_of`."""
     expect_horizon(context, horizon_minutes)
-    issue = await _newest(context, as_of)
+    issue = await _newest(context, as_of, issued_before)
     if issue is None:
         return answer([])
     chosen = present.choose(
@@ -107,12 +108,13 @@ async def latest(
     return answer(found, headers=next_page(request, following, as_of=from_ms(issue.issued_ms)))
 
 
-async def _newest(context: ApiContext, as_of: datetime | None) -> IssuedRows | None:
+async def _newest(context: ApiContext, as_of: datetime | None, issued_before: datetime | None) -> IssuedRows | None:
+    """The newest issue of those that are not later than `as_of`, and earlier than `issued_before`."""
     issue = context.state.issue
-    if as_of is None or (issue is not None and as_of == from_ms(issue.issued_ms)):
+    if issued_before is None and (as_of is None or (issue is not None and as_of == from_ms(issue.issued_ms))):
         return issue
     async with context.database.read() as reader:
-        return await forecasts.newest(reader, as_of)
+        return await forecasts.newest(reader, as_of, issued_before)
 
 
 @router.post(
@@ -125,12 +127,14 @@ async def _newest(context: ApiContext, as_of: datetime | None) -> IssuedRows | N
 async def generate(context: Context, wanted: GenerateIn) -> Response:
     """Ask for a forecast from the newest readings. It is made in turn; `Location` tells how far it has come.
 
+    Any horizon up to two hours, however far those reach that are issued by themselves.
+
     `estimated_completion` is by the feed's clock, from what the last one took. Who asks twice for the same window
     gets the same id.
     """
-    expect_horizon(context, wanted.horizon_minutes)
+    expect_horizon(context, wanted.horizon_minutes, LONGEST_MINUTES)
     sensor = find_sensor(context, wanted.sensor_id)
-    request = await context.predictor.request()
+    request = await context.predictor.request(sensor.number if _is_far(context, wanted.horizon_minutes) else None)
     prediction_id = pack(sensor.number, request.issued_ms, wanted.horizon_minutes)
     document: GeneratedDocument = {
         "message": "Prediction generation initiated",
@@ -140,10 +144,17 @@ async def generate(context: Context, wanted: GenerateIn) -> Response:
     return answer(document, status=202, headers={"Location": f"/api/predictions/{prediction_id}"})
 
 
+def _is_far(context: ApiContext, minutes: int) -> bool:
+    """Whether it is further than issues reach."""
+    return minutes > context.horizon_minutes
+
+
 @router.get("/{prediction_id}", operation_id="get_prediction", response_model=PredictionDocument, responses=NOT_FOUND)
 async def prediction(context: Context, present: Present, prediction_id: UUID) -> Response:
     """One forecast of any issue that is kept."""
     wanted = _unpacked(context, prediction_id)
+    if _is_far(context, wanted.horizon_minutes):
+        return answer(await _far(context, present, prediction_id, wanted))
     if context.predictor.pending(wanted.at_ms):
         return answer(_prediction(prediction_id, "pending"))
     issue = await _issue(context, wanted)
@@ -171,7 +182,7 @@ def _unpacked(context: ApiContext, prediction_id: UUID) -> Packed:
     packed = unpack(prediction_id)
     if packed is None or packed.sensor_no not in context.state.sensors:
         raise _no_prediction(prediction_id)
-    if not is_horizon(context, packed.horizon_minutes) or packed.at_ms > _LAST_MS:
+    if not is_horizon(context, packed.horizon_minutes, LONGEST_MINUTES) or packed.at_ms > _LAST_MS:
         raise _no_prediction(prediction_id)
     return packed
 
@@ -182,6 +193,18 @@ _LAST_MS = 253_402_300_799_000
 
 def _no_prediction(prediction_id: UUID) -> NotFound:
     return NotFound(f"There is no prediction {prediction_id}.", remedy="/api/predictions/latest lists the newest.")
+
+
+async def _far(context: ApiContext, present: Presenter, prediction_id: UUID, wanted: Packed) -> PredictionDocument:
+    """One that reaches further than issues do, and was asked for."""
+    at = from_ms(wanted.at_ms)
+    async with context.database.read() as reader:
+        waits = await asked.is_waiting(reader, at, wanted.sensor_no)
+        issue = await asked.found(reader, at, wanted.sensor_no)
+    if waits is None:
+        raise _no_prediction(prediction_id)
+    found = _documents(context, present, issue, wanted) if issue else []
+    return _prediction(prediction_id, "pending" if waits else "completed" if found else "unavailable", *found)
 
 
 async def _issue(context: ApiContext, wanted: Packed) -> IssuedRows | None:

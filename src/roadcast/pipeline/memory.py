@@ -1,0 +1,49 @@
+"""What the forecaster's process knew of its errors: kept with each issue, so that a restart goes on from there."""
+
+from collections.abc import Mapping
+from datetime import datetime
+from itertools import groupby
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from roadcast.domain.reading import VARIABLES
+from roadcast.domain.times import from_ms, to_ms
+from roadcast.forecasting.calibration import Calibration
+from roadcast.forecasting.engine import Memory, Past
+from roadcast.forecasting.history import STATE_TICKS, History
+from roadcast.forecasting.parts import from_parts, to_parts
+from roadcast.storage import calibrations, readings
+from roadcast.storage.engine import Database, Writer
+from roadcast.windows import tick_grid
+
+
+async def keep(writer: Writer, issued_at: datetime, known: Mapping[str, Calibration], keep_after: datetime) -> None:
+    """Store what is known at an issue; no more is kept than the issues after `keep_after`."""
+    arrays = {name: _arrays(calibration) for name, calibration in known.items()}
+    await calibrations.store(writer, issued_at, arrays, keep_after)
+
+
+async def recall(database: Database, until_ms: int, interval_ms: int, timezone: str) -> Past | None:
+    """The last issues up to a time, with what was known then; None where nothing is kept."""
+    async with database.read() as reader:
+        known = await calibrations.until(reader, from_ms(until_ms))
+        memories = [
+            Memory(to_ms(issued_at), {each.forecaster: from_parts(Calibration, dict(each.arrays)) for each in group})
+            for issued_at, group in groupby(known, lambda each: each.issued_at)
+        ]
+        if not memories:
+            return None
+        end_ms = memories[-1].issued_ms
+        ticks = (end_ms - memories[0].issued_ms) // interval_ms + STATE_TICKS
+        rows = await readings.between(reader, end_ms - ticks * interval_ms, end_ms)
+    grid = tick_grid(
+        rows.sensor_no - 1, rows.ts_ms, rows.values,
+        end_ms=end_ms, ticks=ticks, sensors=int(rows.sensor_no.max(initial=0)), interval_ms=interval_ms,
+    )  # fmt: skip
+    return Past(memories, History(grid, VARIABLES, end_ms, interval_ms, timezone))
+
+
+def _arrays(calibration: Calibration) -> dict[str, NDArray[Any]]:
+    return {name: np.asarray(part) for name, part in to_parts(calibration).items()}
