@@ -39,16 +39,19 @@ async def written(tables: AsyncIterator[Table], columns: Mapping[str, str]) -> A
 
 
 class _Pipe(io.RawIOBase):
-    """Hands on what is written to it, once there is room; an empty piece is the end."""
+    """Hands on what is written to it, once there is room; an empty piece is the end.
+
+    Once nobody takes anything any more it takes everything itself: a writer that may not write would panic.
+    """
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self.loop = loop
         self.pieces: asyncio.Queue[bytes] = asyncio.Queue(maxsize=2)
-        self._left = False
+        self.left = False
 
     def leave(self) -> None:
-        """Nobody takes anything any more: whoever waits goes on, and whoever writes is told."""
-        self._left = True
+        """Nobody takes anything any more: whoever waits goes on."""
+        self.left = True
         while not self.pieces.empty():
             self.pieces.get_nowait()
 
@@ -58,10 +61,8 @@ class _Pipe(io.RawIOBase):
 
     @override
     def write(self, data: Buffer, /) -> int:
-        if self._left:
-            raise BrokenPipeError
         piece = bytes(data)
-        if piece:
+        if piece and not self.left:
             asyncio.run_coroutine_threadsafe(self.pieces.put(piece), self.loop).result()
         return len(piece)
 
@@ -70,7 +71,7 @@ async def _write(tables: AsyncIterator[Table], columns: Mapping[str, str], pipe:
     schema = Schema([Field(name, _TYPES[kind]) for name, kind in columns.items()])
 
     def batches() -> Iterator[RecordBatch]:
-        while (table := asyncio.run_coroutine_threadsafe(_next(tables), pipe.loop).result()) is not None:
+        while not pipe.left and (table := asyncio.run_coroutine_threadsafe(_next(tables), pipe.loop).result()):
             arrays = [_array(values, kind) for values, kind in zip(table, columns.values(), strict=True)]
             yield RecordBatch.from_arrays(arrays, schema=schema)  # pyright: ignore[reportUnknownMemberType]
 

@@ -17,7 +17,7 @@ from roadcast.storage import forecasts, scored_ticks
 from roadcast.storage.scored_ticks import Scored
 from roadcast.windows import local_hour
 
-PART_ROWS = 50_000
+PART_ROWS = 20_000
 """Forecasts that are held at a time."""
 
 
