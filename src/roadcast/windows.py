@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from roadcast.domain.reading import DENSITY, OCCUPANCY, SPEED, VOLUME
-from roadcast.domain.times import DAY_MS, utc_offset_ms
+from roadcast.domain.times import DAY_MS, HOUR_MS, utc_offset_ms
 
 SUMS = (
     "readings", "speed_n", "speed_sum", "volume_n", "volume_sum", "density_n", "density_sum",
@@ -38,8 +38,13 @@ def tick_end(at_ms: NDArray[np.int64], interval_ms: int) -> NDArray[np.int64]:
 
 def local_day(at_ms: NDArray[np.int64], timezone: str) -> NDArray[np.int64]:
     """The local day, in days since 1970, of the interval that ends at each time."""
+    return local_hour(at_ms, timezone) // (DAY_MS // HOUR_MS)
+
+
+def local_hour(at_ms: NDArray[np.int64], timezone: str) -> NDArray[np.int64]:
+    """The local hour, in hours of local time since 1970, of the interval that ends at each time."""
     before_ms = at_ms - 1
-    return (before_ms + utc_offset_ms(before_ms, timezone)) // DAY_MS
+    return (before_ms + utc_offset_ms(before_ms, timezone)) // HOUR_MS
 
 
 def row_sums(values: NDArray[np.float32], reference: NDArray[np.float32], congested_below: float) -> NDArray[np.int64]:

@@ -3,6 +3,8 @@
 import os
 import re
 import signal
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -210,6 +212,32 @@ def test_an_imported_day_can_be_replayed_and_is_forecast(day: Path, replayed: Sy
     sent, accepted, duplicate, _ = account(done.stdout)
     assert (accepted, duplicate) == (0, sent)
     assert eventually(lambda: issues(replayed, day) == DAY, seconds=60)
+
+
+RECOMPUTE = Path(__file__).parents[2] / "examples" / "recompute_accuracy.py"
+
+
+def test_whoever_has_the_rows_counts_what_the_scoreboard_says(day: Path, replayed: System) -> None:
+    assert replayed.command("replay", day, "--speed", "0").returncode == 0
+    assert eventually(lambda: scored(replayed) == measured(day) - SENSORS, seconds=120)
+    for options in (["--horizon-minutes", "60"], ["--sensor-id", sensor(day)], ["--state", "unknown", "--hour", "8"]):
+        base = str(replayed.client.base_url)
+        done = subprocess.run(
+            [sys.executable, RECOMPUTE, base, *options], capture_output=True, text=True, check=False, timeout=120
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert re.search(r"\d numbers, 0 differ", done.stdout)
+
+
+def scored(system: System) -> int:
+    """How many targets of the next window are in the scores."""
+    models = system.get("/api/predictions/accuracy", horizon_minutes=5)["models"]
+    return next((model["count"] for model in models if model["model"] == "served"), 0)
+
+
+def sensor(day: Path) -> str:
+    """One of the file."""
+    return str(np.load(day)["sensor_id"][0])
 
 
 def test_an_import_with_another_time_zone_is_refused_in_one_line(day: Path, replayed: System) -> None:

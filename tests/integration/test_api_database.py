@@ -30,10 +30,9 @@ from roadcast.domain.reading import ReadingBatch
 from roadcast.domain.times import from_ms, to_ms
 from roadcast.live.state import LiveState
 from roadcast.pipeline.recorder import Recorder
-from roadcast.storage import forecasts, scores
+from roadcast.storage import forecasts
 from roadcast.storage.forecasts import IssuedRows
 from roadcast.storage.partitions import Partitions
-from roadcast.storage.scores import Score
 
 
 def test_the_past_by_pages_newest_first(address):
@@ -341,25 +340,6 @@ def test_forecasts_of_past_issues_can_be_read(address):
                 assert (await http.get(f"/api/predictions/{absent}")).json()["status"] == "unavailable"
                 never = (await http.get(f"/api/predictions/{old[0]['id'].replace('019', '018')}")).status_code
                 assert never == 404
-
-    asyncio.run(go())
-
-
-def test_accuracy_counts_back_from_the_feeds_clock(address):
-    async def go() -> None:
-        zeros = [0] * 10
-        score = Score(
-            date(2026, 3, 8), "served", 15, False, 10, 20.0, 60.0, -5.0, 10, 0.5, 10, 8, 90.0, zeros, zeros, zeros
-        )
-        async with connected(address) as database:
-            state = await load(database, history()[0])
-            async with database.write() as writer:
-                await scores.add(writer, [score, replace(score, day=date(2026, 2, 1), absolute=900.0)])
-            async with client(make_context(database, state)) as http:
-                [week] = (await http.get("/api/predictions/accuracy")).json()["models"]
-                [quarter] = (await http.get("/api/predictions/accuracy?days=90")).json()["models"]
-        assert (week["count"], week["mae"], week["bias"], week["interval"]["coverage_80"]) == (10, 2.0, -0.5, 0.8)
-        assert (quarter["count"], quarter["mae"]) == (20, 46.0)
 
     asyncio.run(go())
 

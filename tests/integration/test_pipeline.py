@@ -16,10 +16,12 @@ from roadcast.domain.clock import FeedClock
 from roadcast.domain.reading import ReadingBatch, Source
 from roadcast.domain.times import from_ms, to_ms
 from roadcast.errors import Conflict
+from roadcast.flow.congestion import UNKNOWN
+from roadcast.forecasting.scoring import SERVED
 from roadcast.pipeline.champion import Throne
 from roadcast.pipeline.ingest import Ingest, IngestConfig
 from roadcast.pipeline.predict import EngineConfig, Predict, PredictConfig
-from roadcast.pipeline.score import SERVED, ScoreConfig, Scorer
+from roadcast.pipeline.score import ScoreConfig, Scorer
 from roadcast.registry.registry import Registry
 from roadcast.services import Board, Status
 from roadcast.storage import forecasts, marks, scores
@@ -143,10 +145,10 @@ def test_every_tick_is_forecast_and_scored(address):
     assert newest.issued_ms == START + 30 * INTERVAL
     assert newest.speed.shape == (3, 12)
     assert newest.speed[1] == pytest.approx(50.0, abs=0.5)
-    counts = {s.horizon_minutes: s.n for s in found if s.model == SERVED}
+    counts = {s.horizon_minutes: s.measures["n"] for s in found if s.model == SERVED and s.state == UNKNOWN}
     assert counts == {5 * h: 3 * (30 - h) for h in range(1, 13)}
     steady = next(s for s in found if s.model == "last_value" and s.horizon_minutes == 5)
-    assert steady.absolute > 0
+    assert steady.measures["absolute"] > 0
 
 
 def test_a_replay_gives_the_same_forecasts_to_the_byte(server, address, tmp_path):
@@ -163,8 +165,8 @@ def test_a_replay_gives_the_same_forecasts_to_the_byte(server, address, tmp_path
                 rows = await writer.rows("SELECT * FROM forecasts ORDER BY issued_at, sensor_no")
                 result = repr([{k: v for k, v in row.items() if k != "model_no"} for row in rows])
                 await writer.run(
-                    "TRUNCATE readings, ticks, sensor_days, sensors, links, forecasts, scores, scored_ticks, marks, "
-                    "feed, models, calibrations"
+                    "TRUNCATE readings, ticks, sensor_days, sensors, links, forecasts, scores, sensor_scores, "
+                    "scored_ticks, marks, feed, models, calibrations"
                 )
             return result
 

@@ -22,6 +22,7 @@ from roadcast.api.routes import (
     network,
     predictions,
     readings,
+    scoreboard,
     sensors,
     system,
     traffic,
@@ -56,7 +57,8 @@ def create_app(
     answer_with_problems(app)
     describe(app)
     for module in (
-        traffic, readings, predictions, models, analytics, sensors, incidents, network, system, docs, socket,
+        traffic, readings, scoreboard, predictions,  # whose paths end in an id, which is none of the scoreboard's words
+        models, analytics, sensors, incidents, network, system, docs, socket,
     ):  # fmt: skip
         app.include_router(module.router)
     docs.mount_files(app)

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Annotated, cast
+from typing import Annotated, Any, cast
 
 from fastapi import Depends, Path, Query
 from starlette.convertors import Convertor, register_url_convertor
@@ -12,6 +12,7 @@ from starlette.types import Scope
 from roadcast.api.context import ApiContext
 from roadcast.api.fields import Time, Whole, invalid
 from roadcast.api.problems import shown
+from roadcast.domain.forecast import LONGEST_MINUTES
 from roadcast.domain.times import from_ms, rfc3339, to_ms
 from roadcast.errors import FieldError, InvalidInput, NotFound
 from roadcast.live.analytics import Analyst, Subject
@@ -74,6 +75,28 @@ async def _known_at(connection: HTTPConnection, context: Context, as_of: AsOf = 
 
 KnownAt = Annotated[datetime | None, Depends(_known_at)]
 """The past time for which an answer is asked, which its header states."""
+
+
+HORIZON_BOUNDS: dict[str, Any] = {"minimum": 1, "maximum": LONGEST_MINUTES}
+"""Told in the description; what is out of them is refused with the bound that holds."""
+HorizonMinutes = Annotated[Whole | None, Query(description="Only this horizon.", json_schema_extra=HORIZON_BOUNDS)]
+
+
+def is_horizon(context: ApiContext, minutes: int, most: int) -> bool:
+    """Whether forecasts can be made so far ahead, where they reach `most` minutes."""
+    return 0 < minutes <= most and minutes * 60 % context.interval_s == 0
+
+
+def expect_horizon(context: ApiContext, minutes: int | None, most: int | None = None) -> None:
+    """Whoever asks for one horizon asks for one that there is, as far as issues reach or `most` minutes.
+
+    Raises:
+        InvalidInput: there is none such.
+    """
+    most = most or context.horizon_minutes
+    if minutes is not None and not is_horizon(context, minutes, most):
+        interval = f"{context.interval_s / 60:g}"
+        raise invalid("horizon_minutes", minutes, f"expected a multiple of {interval} minutes, at most {most}")
 
 
 def find_sensor(context: ApiContext, sensor_id: str) -> Subject:

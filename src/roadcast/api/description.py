@@ -98,7 +98,8 @@ def _give_examples(operation: Mapping[str, Any]) -> None:
 
 def _illustrate(content: Mapping[str, Any], value: object) -> None:
     for media in content.values():
-        media["example"] = value
+        if media["schema"].get("format") != "binary":
+            media["example"] = value
 
 
 def _say_problem(content: dict[str, Any]) -> None:

@@ -151,14 +151,27 @@ ERRORS: Mapping[str, object] = {
 }
 ACCURACY: Mapping[str, object] = {
     "days": 7,
+    "from_day": "2024-01-08",
+    "timezone": "America/Los_Angeles",
     "unit": "mph",
     "models": [
         {
             "model": "served",
             "horizon_minutes": 30,
             **ERRORS,
+            "baseline_better": False,
             "jam": {"count": 1_310, "mae": 6.02, "rmse": 8.34, "mape": 24.11, "bias": 0.942, "skill": 0.2047},
-            "interval": {"count": 17_280, "coverage_80": 0.8012, "width_80": 8.42},
+            "onset": {"count": 312, "mae": 14.87, "rmse": 19.2, "mape": 61.5, "bias": 8.114, "skill": 0.1133},
+            "interval": {
+                "count": 17_280,
+                "coverage_80": 0.8012,
+                "coverage_90": 0.9006,
+                "width_80": 8.42,
+                "width_90": 12.31,
+                "winkler_80": 15.81,
+                "winkler_90": 20.21,
+            },
+            "ece": 0.0041,
             "reliability": [
                 {
                     "confidence_from": 0.8,
@@ -171,6 +184,32 @@ ACCURACY: Mapping[str, object] = {
         }
     ],
 }
+EXPORTED = {
+    "issued_at": "2024-01-15T10:30:00Z",
+    "target_time": "2024-01-15T11:00:00Z",
+    "sensor_id": "SENSOR_001",
+    "horizon_minutes": 30,
+    "model_name": "graph_autoregression",
+    "model_version": "2024-01-15T05:00Z",
+    "unit": "mph",
+    "predicted_speed": 44.9,
+    "p05": 38.1,
+    "p10": 39.9,
+    "p25": 42.6,
+    "p50": 44.9,
+    "p75": 46.8,
+    "p90": 49.2,
+    "p95": 51.0,
+    "confidence": 0.8125,
+    "tolerance": 5.0,
+    "actual_speed": 43.25,
+    "reference_speed": 65.0,
+    "state": "medium",
+    "near_onset": "false",
+    "candidate_last_value": 45.5,
+    "candidate_profile": 46.125,
+}
+EXPORT = "\n".join([",".join(EXPORTED), ",".join(map(str, EXPORTED.values())), ""])
 ACCOUNT: Mapping[str, object] = {
     "received": 3,
     "accepted": 1,
@@ -301,6 +340,7 @@ ANSWERS: Mapping[str, object] = {
     "post_readings": ACCOUNT,
     "get_latest_predictions": [FORECAST],
     "get_prediction_accuracy": ACCURACY,
+    "export_predictions": EXPORT,
     "generate_prediction": GENERATED,
     "get_prediction": PREDICTION,
     "get_congestion": CONGESTION,

@@ -1,46 +1,44 @@
-"""Forecasts: the newest issue, how good they were, and forecasts on demand."""
+"""Forecasts: the newest issue, any other, and forecasts on demand."""
 
 from datetime import datetime, timedelta
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 from uuid import UUID
-from zoneinfo import ZoneInfo
 
 from fastapi import APIRouter, Query, Request
 from fastapi.responses import Response
 from pydantic import BaseModel, Field
 from typing_extensions import TypedDict
 
-from roadcast.api.accuracy import AccuracyDocument, accuracy_document
 from roadcast.api.answers import answer, next_page
 from roadcast.api.context import ApiContext
 from roadcast.api.deps import (
     DEFAULT_LIMIT,
+    HORIZON_BOUNDS,
     After,
     Context,
     Cursor,
-    Days,
+    HorizonMinutes,
     IssuedBefore,
     KnownAt,
     Limit,
     OneSensor,
     Present,
+    expect_horizon,
     find_sensor,
+    is_horizon,
     window_end,
 )
-from roadcast.api.fields import Code, Share, Whole, invalid
+from roadcast.api.fields import Code, Share
 from roadcast.api.problems import JSON_BODY, NOT_FOUND, RESPONSES
 from roadcast.domain.forecast import LONGEST_MINUTES
 from roadcast.domain.ids import Packed, pack, unpack
 from roadcast.domain.times import from_ms, rfc3339
-from roadcast.errors import InvalidInput, NotFound
+from roadcast.errors import NotFound
 from roadcast.live.documents import ForecastDocument, Presenter
-from roadcast.storage import asked, forecasts, scores
+from roadcast.storage import asked, forecasts
 from roadcast.storage.forecasts import IssuedRows
 
 router = APIRouter(prefix="/api/predictions", tags=["predictions"], responses=RESPONSES)
-
-HORIZON_BOUNDS: dict[str, Any] = {"minimum": 1, "maximum": LONGEST_MINUTES}
-"""Described, and not checked: the problem says which horizons there are here."""
 
 State = Literal["completed", "pending", "unavailable"]
 
@@ -90,14 +88,11 @@ async def latest(
     as_of: KnownAt,
     issued_before: IssuedBefore = None,
     min_confidence: Annotated[Share | None, Query(ge=0, le=1, description="Only forecasts at least as sure.")] = None,
-    horizon_minutes: Annotated[
-        Whole | None, Query(description="Only this horizon.", json_schema_extra=HORIZON_BOUNDS)
-    ] = None,
+    horizon_minutes: HorizonMinutes = None,
     limit: Limit = DEFAULT_LIMIT,
 ) -> Response:
     """The newest issue, by sensor and horizon. `Link` keeps to that issue, by `as_of`."""
-    if horizon_minutes is not None and not _is_horizon(context, horizon_minutes, context.horizon_minutes):
-        raise _bad_horizon(context, horizon_minutes, context.horizon_minutes)
+    expect_horizon(context, horizon_minutes)
     issue = await _newest(context, as_of, issued_before)
     if issue is None:
         return answer([])
@@ -125,18 +120,6 @@ async def _newest(context: ApiContext, as_of: datetime | None, issued_before: da
         return await forecasts.newest(reader, as_of, issued_before)
 
 
-@router.get("/accuracy", operation_id="get_prediction_accuracy", response_model=AccuracyDocument)
-async def accuracy(context: Context, days: Days = 7) -> Response:
-    """Errors of the last days per forecaster and horizon, beside naive forecasts; intervals and confidence checked.
-
-    There is no `as_of`: what has come true since then counts too.
-    """
-    first = (context.clock.now() - timedelta(days=days)).astimezone(ZoneInfo(context.timezone)).date()
-    async with context.database.read() as reader:
-        found = await scores.since(reader, first)
-    return answer(accuracy_document(found, days, context.units))
-
-
 @router.post(
     "/generate",
     status_code=202,
@@ -152,8 +135,7 @@ async def generate(context: Context, wanted: GenerateIn) -> Response:
     `estimated_completion` is by the feed's clock, from what the last one took. Who asks twice for the same window
     gets the same id.
     """
-    if not _is_horizon(context, wanted.horizon_minutes, LONGEST_MINUTES):
-        raise _bad_horizon(context, wanted.horizon_minutes, LONGEST_MINUTES)
+    expect_horizon(context, wanted.horizon_minutes, LONGEST_MINUTES)
     sensor = find_sensor(context, wanted.sensor_id)
     request = await context.predictor.request(sensor.number if _is_far(context, wanted.horizon_minutes) else None)
     prediction_id = pack(sensor.number, request.issued_ms, wanted.horizon_minutes)
@@ -165,19 +147,9 @@ async def generate(context: Context, wanted: GenerateIn) -> Response:
     return answer(document, status=202, headers={"Location": f"/api/predictions/{prediction_id}"})
 
 
-def _is_horizon(context: ApiContext, minutes: int, most: int) -> bool:
-    return 0 < minutes <= most and minutes * 60 % context.interval_s == 0
-
-
 def _is_far(context: ApiContext, minutes: int) -> bool:
     """Whether it is further than issues reach."""
     return minutes > context.horizon_minutes
-
-
-def _bad_horizon(context: ApiContext, minutes: int, most: int) -> InvalidInput:
-    interval = f"{context.interval_s / 60:g}"
-    reason = f"expected a multiple of {interval} minutes, at most {most}"
-    return invalid("horizon_minutes", minutes, reason)
 
 
 @router.get("/{prediction_id}", operation_id="get_prediction", response_model=PredictionDocument, responses=NOT_FOUND)
@@ -224,7 +196,7 @@ def _unpacked(context: ApiContext, prediction_id: UUID) -> Packed:
     packed = unpack(prediction_id)
     if packed is None or packed.sensor_no not in context.state.sensors:
         raise _no_prediction(prediction_id)
-    if not _is_horizon(context, packed.horizon_minutes, LONGEST_MINUTES) or packed.at_ms > _LAST_MS:
+    if not is_horizon(context, packed.horizon_minutes, LONGEST_MINUTES) or packed.at_ms > _LAST_MS:
         raise _no_prediction(prediction_id)
     return packed
 
