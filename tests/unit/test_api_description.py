@@ -29,8 +29,9 @@ def test_every_route_of_the_contract_is_described(openapi: dict):
     promised = {
         "/api/traffic/current", "/api/traffic/historical", "/api/traffic/statistics", "/api/traffic/readings",
         "/api/traffic/sensors/{sensor_id}", "/api/predictions/latest", "/api/predictions/accuracy",
-        "/api/predictions/generate", "/api/predictions/{prediction_id}", "/api/analytics/congestion",
-        "/api/analytics/patterns", "/api/analytics/trends", "/api/sensors", "/api/sensors/{sensor_id}",
+        "/api/predictions/generate", "/api/predictions/{prediction_id}", "/api/predictions/{prediction_id}/explanation",
+        "/api/analytics/congestion", "/api/analytics/patterns", "/api/analytics/trends", "/api/sensors",
+        "/api/sensors/{sensor_id}",
         "/api/incidents", "/api/incidents/{incident_id}", "/api/incidents/{incident_id}/acknowledge",
         "/api/incidents/{incident_id}/close", "/api/network", "/api/network/state", "/api/system/status",
         "/health", "/health/detailed", "/metrics",
