@@ -19,6 +19,7 @@ from roadcast.domain.times import rfc3339
 from roadcast.domain.units import TOLERANCE_SHARE
 from roadcast.errors import Conflict, NotFound, StartError
 from roadcast.forecasting.calibration import Tolerance
+from roadcast.forecasting.explanation import Explanation
 from roadcast.live.documents import Presenter
 from roadcast.live.hub import Channel, Hub
 from roadcast.live.relay import Relay, Topics
@@ -80,7 +81,7 @@ def _refuse_future(stored: Feed | None, latest: datetime) -> None:
 
 
 class _OnDemand:
-    """The API's way to ask predict for a forecast."""
+    """The API's way to ask predict for a forecast, and what it is made of."""
 
     def __init__(self, predict: Predict, clock: FeedClock) -> None:
         self._predict = predict
@@ -98,6 +99,10 @@ class _OnDemand:
     def expected(self, issued_ms: int) -> bool:
         """Whether that issue is being made, or has its turn still to come."""
         return self._predict.is_to_come(issued_ms)
+
+    async def explain(self, issued_ms: int, sensor_no: int, step: int) -> Explanation:
+        """What a forecast that was issued is made of."""
+        return await self._predict.explain(issued_ms, sensor_no, step)
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,6 +21,7 @@ from roadcast.domain.sensor import Link, Sensor
 from roadcast.domain.times import from_ms, to_ms
 from roadcast.domain.units import Units
 from roadcast.errors import Unavailable
+from roadcast.forecasting.explanation import Explanation
 from roadcast.live.hub import Hub
 from roadcast.live.state import LiveState
 from roadcast.pipeline.incidents import Alerts, IncidentDesk
@@ -59,6 +60,9 @@ class NoPredictor:
 
     def expected(self, issued_ms: int) -> bool:
         return False
+
+    async def explain(self, issued_ms: int, sensor_no: int, step: int) -> Explanation:
+        raise Unavailable("There is nobody to explain anything.")
 
 
 def history() -> tuple[ReadingBatch, Rows]:

@@ -20,7 +20,8 @@ from roadcast.domain.reading import VARIABLES, Account, ReadingBatch, Rejection,
 from roadcast.domain.sensor import Sensor
 from roadcast.domain.times import from_ms, to_ms
 from roadcast.domain.units import Units
-from roadcast.errors import NotFound
+from roadcast.errors import NotFound, Unavailable
+from roadcast.forecasting.explanation import Explanation
 from roadcast.live.hub import Hub
 from roadcast.live.state import LiveState
 from roadcast.registry.registry import Registry
@@ -66,6 +67,9 @@ class PromptPredictor:
 
     def expected(self, issued_ms: int) -> bool:
         return issued_ms in self.coming
+
+    async def explain(self, issued_ms: int, sensor_no: int, step: int) -> Explanation:
+        raise Unavailable("It knows no model.", retry_after_s=1)
 
 
 @dataclass

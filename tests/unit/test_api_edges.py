@@ -37,6 +37,7 @@ def reading(**changes: object) -> dict[str, object]:
         ("GET", "/api/traffic/current?sensor_id=NOPE", 404, "sensor_id", "NOPE"),
         ("GET", "/api/analytics/trends?sensor_id=NOPE", 404, "sensor_id", "NOPE"),
         ("GET", f"/api/predictions/{NO_ID}", 404, "prediction_id", str(NO_ID)),
+        ("GET", f"/api/predictions/{NO_ID}/explanation", 404, "prediction_id", str(NO_ID)),
         ("POST", f"/api/incidents/{NO_ID}/close", 404, "incident_id", str(NO_ID)),
         ("GET", "/api/nothing", 404, "path", "/api/nothing"),
         ("GET", "/docs/static/nothing", 404, "path", "/docs/static/nothing"),

@@ -72,6 +72,7 @@ async def test_a_generated_prediction_can_be_followed():
         place = answer.headers["location"]
         assert place == f"/api/predictions/{made['prediction_id']}"
         assert (await http.get(place)).json()["status"] == "pending"
+        assert (await http.get(f"{place}/explanation")).status_code == 409
         context.predictor.making.clear()
         found = (await http.get(place)).json()
     assert (found["status"], found["detail"]) == ("completed", None)

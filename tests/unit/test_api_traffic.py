@@ -137,6 +137,7 @@ async def test_what_cannot_be_asked_is_refused_by_name(path: str, field: str):
         "/api/predictions/018d0cab-c440-801e-8000-000000000063",
         "/api/predictions/018d0cab-c440-8007-8000-000000000001",
         "/api/predictions/018d0cab-c440-8000-8000-000000000001",
+        "/api/predictions/018d0cab-c440-801e-8000-000000000063/explanation",
     ],
 )
 async def test_what_is_not_there_is_a_404_problem(path: str):

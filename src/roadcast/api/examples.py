@@ -78,6 +78,19 @@ PREDICTION: Mapping[str, object] = {
     "detail": None,
     "prediction": FORECAST,
 }
+EXPLANATION: Mapping[str, object] = {
+    "prediction": FORECAST,
+    "parts": {"typical_day": 52.3, "deviation_now": -6.4, "last_value": None, "neighbours": -3.2, "rest": -0.9},
+    "exact": True,
+    "doubt": None,
+    "model_name": FORECAST["model_name"],
+    "model_version": FORECAST["model_version"],
+    "similar_days": [
+        {"date": "2024-01-08", "distance": 2.31, "speed_then": 40.2},
+        {"date": "2023-12-18", "distance": 2.94, "speed_then": 43.75},
+        {"date": "2024-01-09", "distance": 3.6, "speed_then": None},
+    ],
+}
 CONGESTION: Mapping[str, object] = {
     "metric_name": "traffic_congestion",
     "time_period": "last_24_hours",
@@ -343,6 +356,7 @@ ANSWERS: Mapping[str, object] = {
     "export_predictions": EXPORT,
     "generate_prediction": GENERATED,
     "get_prediction": PREDICTION,
+    "explain_prediction": EXPLANATION,
     "get_congestion": CONGESTION,
     "get_patterns": PATTERNS,
     "get_trends": TRENDS,

@@ -11,11 +11,13 @@ from numpy.typing import NDArray
 from roadcast.domain.times import DAY_MS, from_ms
 from roadcast.forecasting.calibration import Calibration, Tolerance
 from roadcast.forecasting.evaluation import REHEARSED_SHARE, Task, rehearse
+from roadcast.forecasting.explanation import Explained, explain
 from roadcast.forecasting.forecaster import Fitted, Forecaster
 from roadcast.forecasting.forecasters import QUICK
 from roadcast.forecasting.graph import Graph
 from roadcast.forecasting.history import SPEED, STATE_TICKS, VOLUME, History, last_observed
 from roadcast.forecasting.judge import Judge
+from roadcast.forecasting.profile import FittedProfile, Profile
 from roadcast.forecasting.trained import Trained
 
 
@@ -157,6 +159,16 @@ class Engine:
             age_ticks=age,
             candidates={name: each.median for name, each in judged.items()},
             calibrations=deepcopy(self.calibrations()),
+        )
+
+    def explain(self, state: History, model: str, sensor: int) -> Explained:
+        """What the speeds that `model`, or else the one that serves, forecasts of a sensor are made of."""
+        name = model if model in self._contenders else self._served()
+        naive = self._contenders.get(Profile().name)
+        typical = {} if naive is None else {SPEED: naive.speed, VOLUME: naive.volume}
+        profiles = {target: fitted for target, fitted in typical.items() if isinstance(fitted, FittedProfile)}
+        return Explained(
+            name, self._contenders[name].version, *explain(self._contenders[name].speed, profiles, state, SPEED, sensor)
         )
 
     def _new_judge(self, name: str) -> Judge:

@@ -1,5 +1,6 @@
 """The forecaster's process, which learns from a history that comes piece by piece, and what serves without it."""
 
+import math
 import time
 from dataclasses import dataclass, replace
 from typing import cast
@@ -11,8 +12,10 @@ from numpy.typing import NDArray
 from roadcast.child import Child, ChildDown
 from roadcast.domain.times import from_ms
 from roadcast.domain.units import TOLERANCE_SHARE
+from roadcast.errors import Unavailable
 from roadcast.forecasting.calibration import Tolerance
 from roadcast.forecasting.engine import Engine, Issue, Past
+from roadcast.forecasting.explanation import Explained
 from roadcast.forecasting.forecaster import Forecaster
 from roadcast.forecasting.forecasters import QUICK
 from roadcast.forecasting.graph import Graph
@@ -26,6 +29,7 @@ from roadcast.services import Board, Status
 log = structlog.get_logger()
 
 STEP_TIMEOUT_S = 60.0
+EXPLAIN_TIMEOUT_S = 60.0
 FIT_TIMEOUT_S = 900.0
 _PAUSES_S = (1, 2, 5, 15, 60, 300)
 
@@ -66,6 +70,10 @@ class Learner(Gathering):
     def step(self, state: History) -> Issue:
         """The engine's next step."""
         return self._engine.step(state)
+
+    def explain(self, state: History, model: str, sensor: int) -> Explained:
+        """What the engine says of a forecast."""
+        return self._engine.explain(state, model, sensor)
 
 
 class ForecasterProcess:
@@ -143,6 +151,21 @@ class ForecasterProcess:
             await self._child.call("adopt", trained, version or "", timeout_s=STEP_TIMEOUT_S)
             self._adopted = version
             log.info("champion", version=version or "none", forecaster=trained.forecaster if trained else "none")
+
+    async def explain(self, state: History, model: str, sensor: int) -> Explained:
+        """What a model's forecasts of a sensor are made of.
+
+        Raises:
+            Unavailable: the process is down.
+        """
+        if self._child.running:
+            try:
+                answer = await self._child.call("explain", state, model, sensor, timeout_s=EXPLAIN_TIMEOUT_S)
+                return cast("Explained", answer)
+            except ChildDown as error:
+                self._down(error)
+        pause_s = max(1, math.ceil(self._retry_at_s - time.monotonic()))
+        raise Unavailable("The forecaster's process is not there to explain anything.", retry_after_s=pause_s)
 
     def _down(self, error: ChildDown) -> None:
         """Fall back, and try again after a pause that grows."""

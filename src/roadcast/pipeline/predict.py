@@ -13,8 +13,9 @@ from roadcast.domain.reading import VARIABLES
 from roadcast.domain.times import from_ms, to_ms
 from roadcast.errors import Unavailable
 from roadcast.forecasting.engine import Issue
+from roadcast.forecasting.explanation import Explanation
 from roadcast.forecasting.history import STATE_TICKS, History
-from roadcast.pipeline import memory
+from roadcast.pipeline import explaining, memory
 from roadcast.pipeline.champion import Throne
 from roadcast.pipeline.forecaster import EngineConfig, ForecasterProcess
 from roadcast.pipeline.issued import issue_records, issued_rows
@@ -155,6 +156,20 @@ class Predict:
         self._asked.set()
         ticks = 1 if issued_ms is None else max(1, (at_ms - issued_ms) // self._config.interval_ms)
         return Asked(at_ms, self._issue_s * min(ticks, CATCH_UP_TICKS))
+
+    async def explain(self, issued_ms: int, sensor_no: int, step: int) -> Explanation:
+        """What the forecast that an issue gave of a sensor `step` windows ahead is made of, by what was known then.
+
+        Raises:
+            NotFound: the issue is no longer kept.
+            Unavailable: the forecaster's process is down or busy.
+        """
+        config = self._config
+        known = await explaining.recall(self._database, issued_ms, sensor_no, config.interval_ms, config.timezone)
+        async with explaining.in_turn(self._turn):
+            state = known.state(self._network.size)
+            explained = await self._forecaster.explain(state, known.issue.model, sensor_no - 1)
+        return await asyncio.to_thread(explaining.explanation, known, explained, step)
 
     def is_asked(self, at_ms: int) -> bool:
         """Whether somebody waits for a tick's issue, which is made anew."""

@@ -1,4 +1,4 @@
-"""Forecasts: the newest issue, any other, and forecasts on demand."""
+"""Forecasts: the newest issue, any other, forecasts on demand, and what one is made of."""
 
 from datetime import datetime, timedelta
 from typing import Annotated, Literal
@@ -28,12 +28,13 @@ from roadcast.api.deps import (
     is_horizon,
     window_end,
 )
+from roadcast.api.explanation import ExplanationDocument, explanation_document
 from roadcast.api.fields import Code, Share
-from roadcast.api.problems import JSON_BODY, NOT_FOUND, RESPONSES
+from roadcast.api.problems import CONFLICT, JSON_BODY, NOT_FOUND, RESPONSES
 from roadcast.domain.forecast import LONGEST_MINUTES
 from roadcast.domain.ids import Packed, pack, unpack
-from roadcast.domain.times import from_ms, rfc3339
-from roadcast.errors import NotFound
+from roadcast.domain.times import from_ms, rfc3339, to_ms
+from roadcast.errors import Conflict, NotFound
 from roadcast.live.documents import ForecastDocument, Presenter
 from roadcast.storage import asked, forecasts
 from roadcast.storage.forecasts import IssuedRows
@@ -155,20 +156,54 @@ def _is_far(context: ApiContext, minutes: int) -> bool:
 @router.get("/{prediction_id}", operation_id="get_prediction", response_model=PredictionDocument, responses=NOT_FOUND)
 async def prediction(context: Context, present: Present, prediction_id: UUID) -> Response:
     """One forecast of any issue that is kept."""
+    return answer(await _find(context, present, prediction_id, _unpacked(context, prediction_id)))
+
+
+@router.get(
+    "/{prediction_id}/explanation",
+    operation_id="explain_prediction",
+    response_model=ExplanationDocument,
+    responses={**NOT_FOUND, **CONFLICT},
+)
+async def explanation(context: Context, present: Present, prediction_id: UUID) -> Response:
+    """What a forecast is made of: parts that add up to it, and the past days that were most like its own.
+
+    By what was known when it was made. 503 while the forecaster is down, or has been busy for ten seconds.
+    """
     wanted = _unpacked(context, prediction_id)
+    found = await _find(context, present, prediction_id, wanted)
+    forecast = found["prediction"]
+    if forecast is None:
+        raise _nothing_to_explain(prediction_id, found["status"])
+    if forecast["predicted_speed"] is None:
+        raise Conflict(f"Prediction {prediction_id} tells no speed.", remedy="Only speeds can be explained.")
+    step = wanted.horizon_minutes * 60 // context.interval_s
+    explained = await context.predictor.explain(to_ms(forecast["issued_at"]), wanted.sensor_no, step)
+    return answer(explanation_document(forecast, forecast["predicted_speed"], explained, context.units))
+
+
+def _nothing_to_explain(prediction_id: UUID, state: State) -> Conflict:
+    if state == "pending":
+        remedy = f"Wait until /api/predictions/{prediction_id} says that it is completed."
+    else:
+        remedy = "/api/predictions/latest lists those that there are."
+    return Conflict(f"Prediction {prediction_id} is {state}: there is nothing to explain.", remedy=remedy)
+
+
+async def _find(context: ApiContext, present: Presenter, prediction_id: UUID, wanted: Packed) -> PredictionDocument:
     if _is_far(context, wanted.horizon_minutes):
-        return answer(await _far(context, present, prediction_id, wanted))
+        return await _far(context, present, prediction_id, wanted)
     if context.predictor.pending(wanted.at_ms):
-        return answer(_prediction(prediction_id, "pending"))
+        return _prediction(prediction_id, "pending")
     issue = await _issue(context, wanted)
     found = _documents(context, present, issue, wanted) if issue else []
     if found:
-        return answer(_prediction(prediction_id, "completed", *found))
+        return _prediction(prediction_id, "completed", *found)
     if context.predictor.expected(wanted.at_ms):
-        return answer(_prediction(prediction_id, "pending"))
+        return _prediction(prediction_id, "pending")
     if issue is None:
         await _expect_turn(context, wanted)
-    return answer(_unavailable(context, prediction_id, wanted))
+    return _unavailable(context, prediction_id, wanted)
 
 
 def _prediction(prediction_id: UUID, state: State, found: ForecastDocument | None = None) -> PredictionDocument:
