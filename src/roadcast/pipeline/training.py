@@ -1,6 +1,7 @@
 """Train: judge forecasters on what is stored, save the best as a version, and promote it where it deserves that."""
 
 import asyncio
+import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -30,6 +31,8 @@ from roadcast.registry.manifest import ModelRefused, Training
 from roadcast.registry.registry import Model, Registry
 from roadcast.storage.engine import Database
 
+NICE = 10
+"""A training gives way to whoever serves."""
 STEP_TIMEOUT_S = 14_400.0
 """How long one fit or one judgement may take."""
 
@@ -220,7 +223,7 @@ async def train(
     if end_ms is None:
         raise TooLittleHistory("No readings are stored.", remedy=REMEDY)
     incumbent = await asyncio.to_thread(_incumbent, registry, config)
-    child = Child("trainer", partial(Trainer, config))
+    child = Child("trainer", partial(_trainer, config))
     child.start()
     try:
         plan = await _plan(child, database, config, end_ms, incumbent, heard)
@@ -235,6 +238,12 @@ async def train(
         found = evidence(verdict, incumbent.version) | {"reason": reason}
         serves_from, reason = await asyncio.to_thread(_promote, registry, version, incumbent, at, found)
     return Report(version, model.training, verdict, serves_from, reason, time.monotonic() - began, cost)
+
+
+def _trainer(config: TrainingConfig) -> Trainer:
+    """What the process holds."""
+    os.nice(NICE)
+    return Trainer(config)
 
 
 def _incumbent(registry: Registry, config: TrainingConfig) -> _Incumbent:
