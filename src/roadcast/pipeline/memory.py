@@ -2,18 +2,15 @@
 
 from collections.abc import Mapping
 from datetime import datetime
-from itertools import groupby
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from roadcast.domain.reading import VARIABLES
 from roadcast.domain.times import from_ms, to_ms
 from roadcast.forecasting.calibration import Calibration
 from roadcast.forecasting.engine import Memory, Past
 from roadcast.forecasting.history import STATE_TICKS, History
-from roadcast.forecasting.parts import from_parts, to_parts
+from roadcast.forecasting.parts import Parts, from_parts, to_parts
 from roadcast.storage import calibrations, readings
 from roadcast.storage.engine import Database, Writer
 from roadcast.windows import tick_grid
@@ -21,7 +18,11 @@ from roadcast.windows import tick_grid
 
 async def keep(writer: Writer, issued_at: datetime, known: Mapping[str, Calibration], keep_after: datetime) -> None:
     """Store what is known at an issue; no more is kept than the issues after `keep_after`."""
-    arrays = {name: _arrays(calibration) for name, calibration in known.items()}
+    arrays = {
+        f"{key}/{name}": np.asarray(part)
+        for key, calibration in known.items()
+        for name, part in to_parts(calibration).items()
+    }
     await calibrations.store(writer, issued_at, arrays, keep_after)
 
 
@@ -29,20 +30,16 @@ async def newest(database: Database, until: datetime) -> Mapping[str, Calibratio
     """What was known at the last issue up to a time; nothing where none is kept."""
     async with database.read() as reader:
         known = await calibrations.until(reader, until)
-    last = [each for each in known if each.issued_at == known[-1].issued_at]
-    return {each.forecaster: from_parts(Calibration, dict(each.arrays)) for each in last}
+    return _restored(known[-1].arrays) if known else {}
 
 
 async def recall(database: Database, until_ms: int, interval_ms: int, timezone: str) -> Past | None:
     """The last issues up to a time, with what was known then; None where nothing is kept."""
     async with database.read() as reader:
         known = await calibrations.until(reader, from_ms(until_ms))
-        memories = [
-            Memory(to_ms(issued_at), {each.forecaster: from_parts(Calibration, dict(each.arrays)) for each in group})
-            for issued_at, group in groupby(known, lambda each: each.issued_at)
-        ]
-        if not memories:
+        if not known:
             return None
+        memories = [Memory(to_ms(each.issued_at), _restored(each.arrays)) for each in known]
         end_ms = memories[-1].issued_ms
         ticks = (end_ms - memories[0].issued_ms) // interval_ms + STATE_TICKS
         rows = await readings.between(reader, end_ms - ticks * interval_ms, end_ms)
@@ -53,5 +50,10 @@ async def recall(database: Database, until_ms: int, interval_ms: int, timezone: 
     return Past(memories, History(grid, VARIABLES, end_ms, interval_ms, timezone))
 
 
-def _arrays(calibration: Calibration) -> dict[str, NDArray[Any]]:
-    return {name: np.asarray(part) for name, part in to_parts(calibration).items()}
+def _restored(arrays: calibrations.Arrays) -> dict[str, Calibration]:
+    """By the keys under which they were kept."""
+    parts: dict[str, Parts] = {}
+    for name, array in arrays.items():
+        key, _, part = name.rpartition("/")
+        parts.setdefault(key, {})[part] = array
+    return {key: from_parts(Calibration, each) for key, each in parts.items()}

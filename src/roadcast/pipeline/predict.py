@@ -4,7 +4,6 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from datetime import timedelta
 
 import numpy as np
 
@@ -12,20 +11,17 @@ from roadcast.domain.clock import Feed, FeedClock
 from roadcast.domain.reading import VARIABLES
 from roadcast.domain.times import from_ms, to_ms
 from roadcast.errors import Unavailable
-from roadcast.forecasting.engine import Issue
 from roadcast.forecasting.explanation import Explanation
 from roadcast.forecasting.history import STATE_TICKS, History
 from roadcast.pipeline import explaining, memory
 from roadcast.pipeline.champion import Throne
 from roadcast.pipeline.forecaster import EngineConfig, ForecasterProcess
-from roadcast.pipeline.issued import issue_records, issued_rows
+from roadcast.pipeline.keeping import Keeper
 from roadcast.pipeline.past import Network, Span, read_pieces
 from roadcast.pipeline.state_window import StateWindow
 from roadcast.services import Board, Status
 from roadcast.storage import asked, forecasts, marks, readings, sensors
 from roadcast.storage.engine import Database
-from roadcast.storage.forecasts import IssuedRows
-from roadcast.storage.partitions import Partitions
 from roadcast.streaming.log import Log, Subscription
 from roadcast.streaming.messages import ReadingStored, TickClosed, decode
 from roadcast.windows import local_day
@@ -84,7 +80,10 @@ class Predict:
         self._config = config
         self._learn_references = learn_references
         self._forecaster = ForecasterProcess(config.engine, throne, board)
-        self.partitions = Partitions("forecasts")
+        self._keeper = Keeper(
+            database, log, config.topic_out, config.interval_ms, config.horizons, config.engine.horizons
+        )
+        self.partitions = self._keeper.partitions
         self._network = Network({}, [])
         self._window = StateWindow(config.interval_ms)
         self._fitted_day: int | None = None
@@ -93,7 +92,6 @@ class Predict:
         self._issuing_ms: int | None = None
         self._asked_ms: int | None = None
         self._is_stale = False
-        self._owes = True
         self._asked = asyncio.Event()
         self._issue_s = FIRST_ISSUE_S
         self._turn = asyncio.Lock()
@@ -110,6 +108,7 @@ class Predict:
                     group.create_task(self._serve())
             finally:
                 self._forecaster.stop()
+                await self._keeper.drop()
 
     def reload(self) -> None:
         """Begin again, in turn, from what is stored."""
@@ -119,12 +118,15 @@ class Predict:
     async def _begin_again(self) -> None:
         """Fit on what is stored, and issue for the newest tick and the missed ones before it."""
         self._is_stale = False
+        await self._keeper.settle()
+        self._issued_ms = None
         self._forget()
         newest_ms = await self._newest_tick()
         if newest_ms is not None:
             self._feed = self._clock.feed
             for at_ms in [*await self._missed(newest_ms), newest_ms]:
                 await self._issue(at_ms)
+            await self._keeper.settle()
 
     def _forget(self) -> None:
         """A new process of the forecaster begins with what is stored."""
@@ -149,7 +151,7 @@ class Predict:
         if far_sensor_no is not None:
             async with self._database.write() as writer:
                 await asked.ask(writer, from_ms(at_ms), far_sensor_no, anew=not is_current)
-            self._owes = True
+            self._keeper.owes = True
         elif is_current:
             return Asked(at_ms, 0.0)
         self._asked_ms = at_ms
@@ -177,7 +179,7 @@ class Predict:
 
     def is_to_come(self, at_ms: int) -> bool:
         """Whether a tick's issue is being made, or its turn is still to come; after a start, also the newest tick's."""
-        if at_ms == self._issuing_ms:
+        if at_ms in (self._issuing_ms, self._keeper.kept_ms):
             return True
         issued_ms = self._issued_by(self._clock.feed)
         return (self._over_ms - self._config.interval_ms if issued_ms is None else issued_ms) < at_ms <= self._over_ms
@@ -211,7 +213,7 @@ class Predict:
             await self._asked.wait()
 
     def _is_due(self, asked_ms: int) -> bool:
-        is_open = self._owes or not self._is_current(asked_ms, self._clock.feed)
+        is_open = self._keeper.owes or not self._is_current(asked_ms, self._clock.feed)
         return is_open and asked_ms <= to_ms(self._clock.now())
 
     async def _newest_tick(self) -> int | None:
@@ -230,6 +232,7 @@ class Predict:
         for at_ms in await self._missed(asked_ms, self._issued_by(self._feed)):
             await self._issue(at_ms)
         await self._issue(asked_ms, on_demand=True)
+        await self._keeper.settle()
 
     async def _missed(self, before_ms: int, issued_ms: int | None = None) -> Sequence[int]:
         """The ticks with readings between an issue and a tick.
@@ -257,6 +260,7 @@ class Predict:
                         await self._on_tick(message)
                     case _:
                         pass
+            await self._keeper.settle()
             await subscription.commit(batch[-1].position)
 
     async def _on_tick(self, tick: TickClosed) -> None:
@@ -288,13 +292,10 @@ class Predict:
             self._fitted_day = day
         began = time.monotonic()
         issue = await self._forecaster.step(await self._state(at_ms))
-        rows = issued_rows(issue, self._config.horizons)
-        if len(rows.sensor_no):
-            await self._keep(issue, rows, on_demand=on_demand)
-            self._issue_s = time.monotonic() - began
-            self._say(at_ms, f"issued {from_ms(at_ms):%Y-%m-%d %H:%M} UTC with {rows.model}")
-        else:
-            self._say(at_ms, f"nothing is known at {from_ms(at_ms):%Y-%m-%d %H:%M} UTC")
+        rows = await self._keeper.keep(issue, self._network.sensors, on_demand=on_demand)
+        self._issue_s = time.monotonic() - began
+        at = f"{from_ms(at_ms):%Y-%m-%d %H:%M} UTC"
+        self._say(at_ms, f"issued {at} with {rows.model}" if rows else f"nothing is known at {at}")
 
     def _say(self, at_ms: int, said: str) -> None:
         """What was done, and whether a replay is far ahead of it. How old a live feed is, is a part of its own."""
@@ -307,24 +308,6 @@ class Predict:
             "Wait, or let the feed come more slowly." if lags else "",
         )
 
-    async def _keep(self, issue: Issue, rows: IssuedRows, *, on_demand: bool) -> None:
-        """Store, with what a restart needs to go on and what somebody asked for; then publish."""
-        issued_at, reach = from_ms(rows.issued_ms), self._config.engine.horizons
-        owes, self._owes = self._owes, False
-        try:
-            async with self._database.write() as writer:
-                await forecasts.store(writer, rows, self.partitions)
-                if issue.calibrations:
-                    span = timedelta(milliseconds=reach * self._config.interval_ms)
-                    await memory.keep(writer, issued_at, issue.calibrations, issued_at - span)
-                waiting = owes and await asked.fulfil(writer, issued_rows(issue, reach))
-        except BaseException:
-            self._owes = owes
-            raise
-        self._owes = self._owes or waiting
-        records = issue_records(rows, self._network.sensors, self._config.interval_ms, on_demand=on_demand)
-        await self._log.publish(self._config.topic_out, records)
-
     async def _fit(self, at_ms: int) -> None:
         """Once a local day: learn from the history up to `at_ms`.
 
@@ -334,6 +317,7 @@ class Predict:
             fitted = await marks.mark(reader, marks.FITTED)
         past, until_ms = None, at_ms
         if self._forecaster.is_new:
+            await self._keeper.settle()
             past = await memory.recall(self._database, at_ms, self._config.interval_ms, self._config.timezone)
             if past is not None and fitted is not None and to_ms(fitted) <= at_ms:
                 until_ms = to_ms(fitted) if self._day(to_ms(fitted)) == self._day(at_ms) else at_ms

@@ -9,8 +9,7 @@ down_revision = "0004"
 def upgrade() -> None:
     """Nothing is known before the next issue."""
     op.execute("""CREATE TABLE calibrations (
-      issued_at timestamptz NOT NULL, forecaster text NOT NULL, arrays bytea NOT NULL,
-      PRIMARY KEY (issued_at, forecaster))""")
+      issued_at timestamptz PRIMARY KEY, arrays bytea NOT NULL)""")
 
 
 def downgrade() -> None:
