@@ -18,7 +18,7 @@ from roadcast.charts import draw_corridor
 from roadcast.domain.clock import wall_clock
 from roadcast.domain.reading import ReadingBatch
 from roadcast.domain.times import from_ms, rfc3339, to_ms
-from roadcast.domain.units import TOLERANCE_SHARE, Units
+from roadcast.domain.units import TOLERANCE_SHARE, absolute_tolerance
 from roadcast.embedded.postgres import find as find_embedded
 from roadcast.errors import SourceError
 from roadcast.flow.corridor import simulate_days
@@ -28,7 +28,7 @@ from roadcast.forecasting.evaluation import Outcome, Task
 from roadcast.forecasting.forecaster import Forecaster
 from roadcast.forecasting.forecasters import every_forecaster, why_no_trees
 from roadcast.pipeline import changes
-from roadcast.pipeline.backtesting import WINDOW, Recording, backtest, recording, served
+from roadcast.pipeline.backtesting import WINDOW, Recording, backtest, judged_unit, recording, served
 from roadcast.pipeline.importing import (
     Imported,
     describe_network,
@@ -220,7 +220,8 @@ class BacktestWish:
             )
         if not 0 < test_from <= latest:
             raise SourceError(f"the test begins at row {test_from} of {ticks}: expected one from 1 to {latest}")
-        tolerance = Tolerance(Units.US.tolerance_mph if self.variable == "speed" else 1.0, TOLERANCE_SHARE)
+        absolute = absolute_tolerance(self.variable, found.history.interval_ms // 1000) * judged_unit(self.variable)
+        tolerance = Tolerance(absolute, TOLERANCE_SHARE)
         return Task(found.history, found.graph, self.variable, horizons, test_from, tolerance)
 
 

@@ -59,10 +59,15 @@ def recording(
     grid = tick_grid(
         batch.sensor, batch.at_ms, batch.values,
         end_ms=int(ends.max()), ticks=ticks, sensors=len(batch.codes), interval_ms=interval_ms,
-    )[:, :, [column]] * np.float32(PERCENT if column == OCCUPANCY else 1)  # fmt: skip
+    )[:, :, [column]] * np.float32(judged_unit(variable))  # fmt: skip
     history = History(grid, (variable,), int(ends.max()), interval_ms, timezone)
     graph = Graph.of(links, {code: i for i, code in enumerate(batch.codes)})
     return Recording(history, graph, batch.codes)
+
+
+def judged_unit(variable: str) -> int:
+    """How many of the units in which a variable is judged make one of its inner units."""
+    return PERCENT if variable == VARIABLES[OCCUPANCY] else 1
 
 
 def usual_interval_ms(batch: ReadingBatch) -> int:
