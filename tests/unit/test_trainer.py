@@ -153,6 +153,6 @@ def test_too_little_history_is_an_answer_and_not_the_end_of_the_process() -> Non
 
 
 def test_unknown_candidates_are_named() -> None:
-    with pytest.raises(InvalidInput, match="forecaster profile: for 6000 sensors expected some of graph_autoreg"):
-        config("graph_mlp", "profile").candidates(6000)
-    assert [each.name for each in config("graph_mlp").candidates(6000)] == ["graph_mlp"]
+    with pytest.raises(InvalidInput, match="forecaster blend: for 200000 sensors expected some of graph_autoreg"):
+        config("graph_mlp", "blend").candidates(200_000)
+    assert [each.name for each in config("graph_mlp").candidates(200_000)] == ["graph_mlp"]

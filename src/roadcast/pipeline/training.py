@@ -51,7 +51,7 @@ class TrainingConfig:
         Raises:
             InvalidInput: a name that is none of theirs.
         """
-        known = {forecaster.name: forecaster for forecaster in candidates(sensors, self.seed)}
+        known = {forecaster.name: forecaster for forecaster in candidates(sensors, self.interval_ms // 1000, self.seed)}
         if unknown := [name for name in self.names if name not in known]:
             raise InvalidInput(f"forecaster {unknown[0]}: for {sensors} sensors expected some of {', '.join(known)}")
         return [forecaster for name, forecaster in known.items() if not self.names or name in self.names]
