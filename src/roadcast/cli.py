@@ -232,7 +232,8 @@ def backtest(
         raise SourceError(f"--split {split:g}: expected a share between 0 and 1")
     steps, names = _numbers("--horizons", horizons), [name.strip() for name in models.split(",")] if models else []
     pooled = protocol is Protocol.POOLED
-    wish = BacktestWish(options.zone(settings), options.variable, test_from, split, steps, names, seed, pooled=pooled)
+    zone, holidays = options.zone(settings), settings.holidays or ()
+    wish = BacktestWish(zone, options.variable, test_from, split, steps, names, seed, pooled=pooled, holidays=holidays)
     backtest_file(options.open(file, settings, zero_is_missing=mask_zeros), wish, json=json, html=html)
 
 

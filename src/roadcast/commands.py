@@ -199,6 +199,7 @@ class BacktestWish:
     names: Sequence[str]
     seed: int
     pooled: bool
+    holidays: tuple[int, ...] = ()
 
     @property
     def forecasters(self) -> list[Forecaster]:
@@ -239,8 +240,9 @@ def backtest_file(source: SourceFile, wish: BacktestWish, *, json: Path | None, 
             bar.advance(reading, chunk.rows)
             _tell(map(line_of, chunk.rejections), strict=False)
         found = recording(
-            batches, source.links, interval_s=source.interval_s, timezone=wish.timezone, variable=wish.variable
-        )
+            batches, source.links, interval_s=source.interval_s, timezone=wish.timezone, variable=wish.variable,
+            holidays=wish.holidays,
+        )  # fmt: skip
         task = wish.task(found)
         judging = bar.add_task("judging", total=len(forecasters))
 

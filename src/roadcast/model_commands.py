@@ -59,6 +59,7 @@ class TrainWish:
             names=self.names,
             seed=self.seed,
             promotes=self.promotes,
+            holidays=settings.holidays or (),
         )
 
 

@@ -146,7 +146,7 @@ class System:
         engine = EngineConfig(self.settings.reach, self.settings.units.tolerance_mph)
         return PredictConfig(
             self.topics.aggregates, self.topics.predictions, self.interval_ms, self.settings.horizons,
-            self.settings.timezone, engine,
+            self.settings.timezone, engine, self.settings.holidays or (),
         )  # fmt: skip
 
     @property

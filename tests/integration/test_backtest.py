@@ -116,6 +116,20 @@ def test_its_numbers_are_those_of_the_file(
     assert_readable(html.read_text(encoding="utf-8"), pictures=6)
 
 
+def test_a_holiday_of_the_settings_is_forecast_like_a_sunday(
+    roadcast: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Jams on weekdays from Monday, 2025-03-03 on, and none on Tuesday, 2025-03-11, which is the test."""
+    values, free = speeds(9 * DAY), np.repeat(np.isin(np.arange(9), (5, 6, 8)), DAY)
+    values[free] = 60
+    file, out, errors = wide_csv(tmp_path / "speeds.csv", values), tmp_path / "out.json", list[float]()
+    for holidays in ("", "2025-03-11"):
+        monkeypatch.setenv("HOLIDAYS", holidays)
+        assert roadcast("backtest", file, "--models", "profile", "--test-from", 8 * DAY, "--json", out) == 0
+        errors.append(orjson.loads(out.read_bytes())["rows"][-1]["rmse"])
+    assert errors[1] < 0.7 * errors[0]
+
+
 @pytest.mark.parametrize(
     ("variable", "factor", "absolute", "unit"),
     [("speed", 1, 5, "mph"), ("volume", 4, 10, "vehicles per interval"), ("occupancy", 0.002, 2, "percent")],

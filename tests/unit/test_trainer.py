@@ -87,6 +87,13 @@ def test_a_version_is_the_best_candidate_with_all_that_is_to_be_known_of_it(name
     assert rmse < restored.calibration.rmse() < 2 * rmse
 
 
+def test_holidays_come_with_the_history_that_is_gathered() -> None:
+    trainer = Trainer(config())
+    trainer.begin(Span(DAY, START_MS, 3, INTERVAL_MS, "UTC", (15_411,)))
+    trainer.take(0, speeds(DAY)[:, :, None])
+    assert trainer.gathered().holidays == (15_411,)
+
+
 def test_nothing_of_the_days_to_judge_by_is_learnt_before_they_are_judged() -> None:
     values = speeds(3 * DAY)
     noise = values.copy()

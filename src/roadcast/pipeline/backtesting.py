@@ -41,7 +41,13 @@ class Recording:
 
 
 def recording(
-    batches: Sequence[ReadingBatch], links: Sequence[Link], *, interval_s: int | None, timezone: str, variable: str
+    batches: Sequence[ReadingBatch],
+    links: Sequence[Link],
+    *,
+    interval_s: int | None,
+    timezone: str,
+    variable: str,
+    holidays: tuple[int, ...] = (),
 ) -> Recording:
     """The readings of a file on the windows of its own interval; only `variable` is kept.
 
@@ -60,7 +66,7 @@ def recording(
         batch.sensor, batch.at_ms, batch.values,
         end_ms=int(ends.max()), ticks=ticks, sensors=len(batch.codes), interval_ms=interval_ms,
     )[:, :, [column]] * np.float32(judged_unit(variable))  # fmt: skip
-    history = History(grid, (variable,), int(ends.max()), interval_ms, timezone)
+    history = History(grid, (variable,), int(ends.max()), interval_ms, timezone, holidays)
     graph = Graph.of(links, {code: i for i, code in enumerate(batch.codes)})
     return Recording(history, graph, batch.codes)
 

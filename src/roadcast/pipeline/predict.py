@@ -48,6 +48,7 @@ class PredictConfig:
     horizons: int
     timezone: str
     engine: EngineConfig
+    holidays: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -317,13 +318,17 @@ class Predict:
             fitted = await marks.mark(reader, marks.FITTED)
         past, until_ms = None, at_ms
         if self._forecaster.is_new:
-            past = await memory.recall(self._database, at_ms, self._config.interval_ms, self._config.timezone)
+            config = self._config
+            past = await memory.recall(self._database, at_ms, config.interval_ms, config.timezone, config.holidays)
             if past is not None and fitted is not None and to_ms(fitted) <= at_ms:
                 until_ms = to_ms(fitted) if self._day(to_ms(fitted)) == self._day(at_ms) else at_ms
         await self._learn_references(until_ms)
         async with self._database.read() as reader:
             self._network = await Network.read(reader)
-            span = await Span.read(reader, self._network, until_ms, self._config.interval_ms, self._config.timezone)
+            config = self._config
+            span = await Span.read(
+                reader, self._network, until_ms, config.interval_ms, config.timezone, holidays=config.holidays
+            )
         pieces = read_pieces(self._database, span)
         await self._forecaster.fit(span, pieces, self._network.graph, self._network.reference_speed, past)
         async with self._database.write() as writer:
@@ -339,4 +344,5 @@ class Predict:
             if int(rows.sensor_no.max(initial=0)) > self._network.size:
                 self._network = Network(await sensors.every(reader), self._network.links)
         grid = self._window.update(at_ms, since_ms, rows, self._network.size)
-        return History(grid, VARIABLES, at_ms, self._config.interval_ms, self._config.timezone)
+        config = self._config
+        return History(grid, VARIABLES, at_ms, config.interval_ms, config.timezone, config.holidays)

@@ -44,6 +44,7 @@ class TrainingConfig:
     names: Sequence[str] = ()
     seed: int = 0
     promotes: bool = True
+    holidays: tuple[int, ...] = ()
 
     def candidates(self, sensors: int) -> list[Forecaster]:
         """Who is trained for a network of so many sensors.
@@ -240,7 +241,9 @@ async def _plan(
 ) -> Plan:
     async with database.read() as reader:
         network = await Network.read(reader)
-        span = await Span.read(reader, network, end_ms, config.interval_ms, config.timezone, config.days)
+        span = await Span.read(
+            reader, network, end_ms, config.interval_ms, config.timezone, config.days, config.holidays
+        )
     config.candidates(network.size)  # before anything takes long
     await hand_over(child, span, read_pieces(database, span), lambda ticks: heard(Step(READING, ticks, span.ticks)))
     plan = await child.call("plan", network.graph, incumbent.learnt_ms, timeout_s=STEP_TIMEOUT_S)
