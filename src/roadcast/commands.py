@@ -26,7 +26,7 @@ from roadcast.flow.road import demo_corridor
 from roadcast.forecasting.calibration import Tolerance
 from roadcast.forecasting.evaluation import Outcome, Task
 from roadcast.forecasting.forecaster import Forecaster
-from roadcast.forecasting.forecasters import every_forecaster, why_no_trees
+from roadcast.forecasting.forecasters import Added, every_forecaster, why_no_trees
 from roadcast.pipeline import changes
 from roadcast.pipeline.backtesting import WINDOW, Recording, backtest, judged_unit, recording, served
 from roadcast.pipeline.importing import (
@@ -200,11 +200,12 @@ class BacktestWish:
     seed: int
     pooled: bool
     holidays: tuple[int, ...] = ()
+    added: Sequence[Added] = ()
 
     @property
     def forecasters(self) -> list[Forecaster]:
         """Those that are named, naive ones first."""
-        known = {forecaster.name: forecaster for forecaster in every_forecaster(self.seed)}
+        known = {forecaster.name: forecaster for forecaster in every_forecaster(self.seed, self.added)}
         if unknown := [name for name in self.names if name not in known]:
             raise SourceError(f"--models {unknown[0]}: expected {', '.join(known)}")
         return [forecaster for name, forecaster in known.items() if not self.names or name in self.names]

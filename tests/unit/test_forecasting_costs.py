@@ -8,8 +8,9 @@ from roadcast.forecasting.blend import Blend
 from roadcast.forecasting.boosting import GradientBoosting
 from roadcast.forecasting.costs import COSTS, Cost, affordable
 from roadcast.forecasting.forecaster import Forecaster
-from roadcast.forecasting.forecasters import QUICK, every_forecaster
+from roadcast.forecasting.forecasters import QUICK, Added, candidates, every_forecaster
 from roadcast.forecasting.graph_mlp import GraphMlp
+from roadcast.forecasting.last_value import LastValue
 
 ALL: Sequence[Forecaster] = (*QUICK, GraphMlp(), GradientBoosting(), Blend())
 NET = [each.name for each in ALL[:4]]
@@ -48,6 +49,14 @@ def test_trees_of_one_model_for_each_horizon_would_serve_some_5000_sensors() -> 
     costs = {**COSTS, "blend": Cost(10, 130), "gradient_boosting": Cost(0, 130)}
     assert names(4_750, costs=costs) == NET_AND_TREES
     assert names(5_250, costs=costs) == NET
+
+
+def test_what_is_added_is_a_candidate_where_it_can_keep_up() -> None:
+    added = [Added(LastValue("quick"), Cost(0, 0.1)), Added(LastValue("slow"), Cost(0, 1_000))]
+    found = {sensors: [each.name for each in candidates(sensors, 300, added=added)] for sensors in (100, 1_000)}
+    assert found[100][-2:] == ["quick", "slow"]
+    assert found[1_000][-1:] == ["quick"]
+    assert [each.name for each in every_forecaster(added=added)][-2:] == ["quick", "slow"]
 
 
 def test_somebody_always_serves() -> None:

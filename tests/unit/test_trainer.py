@@ -13,7 +13,7 @@ from roadcast.forecasting.autoregression import GraphAutoregression
 from roadcast.forecasting.calibration import Calibration, Tolerance
 from roadcast.forecasting.features import feature_names
 from roadcast.forecasting.forecaster import Forecaster
-from roadcast.forecasting.forecasters import every_forecaster
+from roadcast.forecasting.forecasters import Added, every_forecaster
 from roadcast.forecasting.graph import Graph
 from roadcast.forecasting.history import History
 from roadcast.forecasting.trained import Trained, restore
@@ -25,13 +25,13 @@ HORIZONS = 6
 AUTOREGRESSION = GraphAutoregression()
 
 
-def config(*names: str) -> TrainingConfig:
-    return TrainingConfig(INTERVAL_MS, "UTC", HORIZONS, Tolerance(5.0, 0.1), names=names)
+def config(*names: str, added: Sequence[Added] = ()) -> TrainingConfig:
+    return TrainingConfig(INTERVAL_MS, "UTC", HORIZONS, Tolerance(5.0, 0.1), names=names, added=added)
 
 
-def given(history: History, *names: str) -> Trainer:
+def given(history: History, *names: str, added: Sequence[Added] = ()) -> Trainer:
     """A trainer that has been handed a history, in two pieces."""
-    trainer, half = Trainer(config(*names)), len(history) // 2
+    trainer, half = Trainer(config(*names, added=added)), len(history) // 2
     trainer.begin(Span(len(history), history.end_ms, history.sensors, INTERVAL_MS, "UTC"))
     trainer.take(0, history.values[:half])
     trainer.take(half, history.values[half:])

@@ -17,7 +17,7 @@ from roadcast.forecasting.calibration import Tolerance
 from roadcast.forecasting.evaluation import learn_errors
 from roadcast.forecasting.features import feature_names
 from roadcast.forecasting.forecaster import NAIVE, Fitted, Forecaster
-from roadcast.forecasting.forecasters import QUICK, candidates
+from roadcast.forecasting.forecasters import QUICK, Added, candidates
 from roadcast.forecasting.graph import Graph
 from roadcast.forecasting.trained import TARGETS, Trained
 from roadcast.forecasting.training import Score, Standing, TooLittleHistory, Verdict, after, hold_out, score
@@ -45,6 +45,7 @@ class TrainingConfig:
     seed: int = 0
     promotes: bool = True
     holidays: tuple[int, ...] = ()
+    added: Sequence[Added] = ()
 
     def candidates(self, sensors: int) -> list[Forecaster]:
         """Who is trained for a network of so many sensors.
@@ -52,7 +53,8 @@ class TrainingConfig:
         Raises:
             InvalidInput: a name that is none of theirs.
         """
-        known = {forecaster.name: forecaster for forecaster in candidates(sensors, self.interval_ms // 1000, self.seed)}
+        found = candidates(sensors, self.interval_ms // 1000, self.seed, self.added)
+        known = {forecaster.name: forecaster for forecaster in found}
         if unknown := [name for name in self.names if name not in known]:
             raise InvalidInput(f"forecaster {unknown[0]}: for {sensors} sensors expected some of {', '.join(known)}")
         return [forecaster for name, forecaster in known.items() if not self.names or name in self.names]
@@ -230,7 +232,8 @@ async def train(
 def _incumbent(registry: Registry, config: TrainingConfig) -> _Incumbent:
     version = registry.named(MODEL)
     try:
-        champion = version and load_version(registry, version, config.horizons, config.interval_ms // 1000)
+        interval_s = config.interval_ms // 1000
+        champion = version and load_version(registry, version, config.horizons, interval_s, config.added)
     except (ModelRefused, NotFound) as error:
         return _Incumbent(version, None, error.message)
     return _Incumbent(version, champion or None)
