@@ -316,16 +316,14 @@ class Predict:
         """
         async with self._database.read() as reader:
             fitted = await marks.mark(reader, marks.FITTED)
-        past, until_ms = None, at_ms
+        past, until_ms, config = None, at_ms, self._config
         if self._forecaster.is_new:
-            config = self._config
             past = await memory.recall(self._database, at_ms, config.interval_ms, config.timezone, config.holidays)
             if past is not None and fitted is not None and to_ms(fitted) <= at_ms:
                 until_ms = to_ms(fitted) if self._day(to_ms(fitted)) == self._day(at_ms) else at_ms
         await self._learn_references(until_ms)
         async with self._database.read() as reader:
             self._network = await Network.read(reader)
-            config = self._config
             span = await Span.read(
                 reader, self._network, until_ms, config.interval_ms, config.timezone, holidays=config.holidays
             )
