@@ -1,6 +1,7 @@
 """Writes `docs/settings.md` and `.env.example` from `Settings`. Run by `make settings`."""
 
 from collections.abc import Iterator
+from datetime import time
 from itertools import groupby
 from pathlib import Path
 from typing import Any, cast
@@ -46,6 +47,8 @@ def shown(default: object) -> str:
             return f"{default:g}"
         case SecretStr():
             return default.get_secret_value()
+        case time():
+            return f"{default:%H:%M}"
         case list():
             return ",".join(str(item) for item in cast("list[object]", default))
         case _:

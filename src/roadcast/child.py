@@ -6,6 +6,8 @@ import os
 import resource
 import signal
 import sys
+import threading
+import time
 from collections.abc import Callable
 from multiprocessing.connection import Connection
 from multiprocessing.context import SpawnProcess
@@ -17,6 +19,7 @@ from roadcast.errors import RoadcastError
 
 log = structlog.get_logger()
 
+PARENT_EVERY_S = 1.0
 _THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
 
@@ -116,8 +119,16 @@ def _exchange(pipe: Connection, method: str, arguments: tuple[object, ...]) -> t
     return cast("tuple[str | None, object]", pipe.recv())
 
 
+def _end_with(parent: int) -> None:
+    """End this process, whatever it is doing, once its parent is gone."""
+    while os.getppid() == parent:
+        time.sleep(PARENT_EVERY_S)
+    os._exit(1)
+
+
 def _serve(pipe: Connection, make: Callable[[], object]) -> None:
-    """The child: answer calls until the other end of the pipe is gone."""
+    """The child: answer calls until the other end of the pipe is gone, or who holds it."""
+    threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     held = make()
     while True:

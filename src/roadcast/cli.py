@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 
 import typer
 
+import roadcast
 from roadcast.errors import RoadcastError, SourceError
 from roadcast.settings import Mode, Settings, doubts, load_settings
 
@@ -27,9 +28,18 @@ app = typer.Typer(
 ModeOption = Annotated[Mode, typer.Option("--config", help="How the system is run.")]
 
 
+def _print_version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"roadcast {roadcast.__version__}")
+        raise typer.Exit
+
+
 @app.callback()
 def _options(
     verbose: Annotated[bool, typer.Option("--verbose", help="Show the trace of an error.")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
+    ] = False,
 ) -> None:
     _Errors.verbose = verbose
 
@@ -59,6 +69,11 @@ def main() -> None:
         said = f"{error.filename}: {error.strerror}" if isinstance(error, OSError) else str(error)
         _say(said)
         sys.exit(1)
+    except Exception as error:  # nobody foresaw it, and a user gets no trace unasked
+        if _Errors.verbose:
+            raise
+        _say(f"unexpected {type(error).__name__}: {error}. roadcast --verbose shows the trace.")
+        sys.exit(1)
 
 
 def _say(text: str) -> None:
@@ -71,12 +86,13 @@ def serve(
     health_check: Annotated[bool, typer.Option(help="Say how everything is, once it runs.")] = False,
 ) -> None:
     """Run everything in the foreground until Ctrl-C."""
-    from roadcast.supervisor import supervise  # noqa: PLC0415 - each command loads only what it needs
+    from roadcast.supervisor import PROGRAM, supervise  # noqa: PLC0415 - each command loads only what it needs
 
     settings = load_settings(config)
     for doubt in doubts(settings):
         _say(f"warning: {doubt}")
-    raise typer.Exit(supervise(settings, config, health_check=health_check))
+    as_said = ("--verbose",) if _Errors.verbose else ()
+    raise typer.Exit(supervise(settings, config, worker=(*PROGRAM, *as_said, "worker"), health_check=health_check))
 
 
 @app.command(hidden=True)
@@ -103,22 +119,20 @@ def health(
     url: Annotated[str | None, typer.Option(help="The system's address; by default the local one.")] = None,
 ) -> None:
     """Check a running system: a table of its parts; exit code 0 when all is well."""
-    import httpx  # noqa: PLC0415
     from rich.console import Console  # noqa: PLC0415
     from rich.table import Table  # noqa: PLC0415
 
+    from roadcast.client import ask_health  # noqa: PLC0415
+
     address = url or load_settings().local_url
-    try:
-        answer = httpx.get(f"{address}/health/detailed", timeout=10).json()
-    except (httpx.HTTPError, ValueError) as error:
-        raise SourceError(f"{address} does not answer.", remedy="Start it: python3 src/api/deploy.py") from error
-    table = Table(title=f"{address}: {answer['status']}")
+    found = ask_health(address)
+    table = Table(title=f"{address}: {found.status}")
     for name in ("part", "status", "since", "detail", "remedy"):
         table.add_column(name, overflow="fold")
-    for part in answer["parts"]:
-        table.add_row(part["name"], part["status"], part["since"], part["detail"], part["remedy"])
+    for part in found.parts:
+        table.add_row(part.name, part.status, part.since, part.detail, part.remedy)
     Console().print(table)
-    raise typer.Exit(0 if answer["status"] in {"ok", "healthy", "starting"} else 1)
+    raise typer.Exit(0 if found.status in {"ok", "healthy", "starting"} else 1)
 
 
 FileArgument = Annotated[Path, typer.Argument(help="The file.")]
@@ -233,10 +247,9 @@ def backtest(
         raise SourceError(f"--split {split:g}: expected a share between 0 and 1")
     steps, names = _numbers("--horizons", horizons), [name.strip() for name in models.split(",")] if models else []
     pooled = protocol is Protocol.POOLED
-    zone, holidays = options.zone(settings), settings.holidays or ()
     wish = BacktestWish(
-        zone, options.variable, test_from, split, steps, names, seed, pooled=pooled, holidays=holidays,
-        added=load(_say),
+        options.zone(settings), options.variable, test_from, split, steps, names, seed,
+        pooled=pooled, mask_zeros=mask_zeros, holidays=settings.holidays or (), added=load(_say),
     )  # fmt: skip
     backtest_file(options.open(file, settings, zero_is_missing=mask_zeros), wish, json=json, html=html)
 

@@ -15,6 +15,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from roadcast.charts import draw_corridor
+from roadcast.client import client_of
 from roadcast.domain.clock import wall_clock
 from roadcast.domain.reading import ReadingBatch
 from roadcast.domain.times import from_ms, rfc3339, to_ms
@@ -108,9 +109,10 @@ def replay_file(settings: Settings, source: SourceFile, *, speed: float, url: st
     """Feed a file to the system at `url` (None: the one of these settings), and wait for its last forecast."""
     counts = dict.fromkeys(("received", "accepted", "duplicate", "rejected"), 0)
     unreadable = taken_ms = 0
-    with httpx.Client(base_url=url or settings.local_url, timeout=TIMEOUT_S) as client:
+    address = (url or settings.local_url).rstrip("/")
+    with client_of(address, TIMEOUT_S) as client:
         _expect_answer(client)
-        if url in {None, settings.local_url}:
+        if address == settings.local_url:
             _describe(settings, source)
         began = wall_clock()
         with _progress() as bar:
@@ -199,6 +201,7 @@ class BacktestWish:
     names: Sequence[str]
     seed: int
     pooled: bool
+    mask_zeros: bool
     holidays: tuple[int, ...] = ()
     added: Sequence[Added] = ()
 
@@ -254,8 +257,7 @@ def backtest_file(source: SourceFile, wish: BacktestWish, *, json: Path | None, 
     findings = Findings(source.name, task, found.codes, wish.steps, wish.pooled, outcomes, served(outcomes))
     Console(width=max(console.width, TABLE_WIDTH)).print(_backtest_table(findings))
     if json is not None:
-        rows = [_backtest_row(findings, outcome, step) for outcome in outcomes for step in wish.steps]
-        json.write_bytes(orjson.dumps({"served": findings.served, "rows": rows}, option=orjson.OPT_INDENT_2))
+        json.write_bytes(orjson.dumps(_backtest_document(findings, wish), option=orjson.OPT_INDENT_2))
         console.print(str(json))
     if html is not None:
         html.write_text(page(findings), encoding="utf-8")
@@ -269,10 +271,31 @@ def _expect_folders(json: Path | None, html: Path | None) -> None:
             raise SourceError(f"{option} {path}: expected a file in a folder that exists")
 
 
+def _backtest_document(findings: Findings, wish: BacktestWish) -> dict[str, object]:
+    history = findings.task.history
+    return {
+        "served": findings.served,
+        "task": {
+            "file": findings.name,
+            "variable": findings.task.target,
+            "unit": findings.unit,
+            "interval_s": history.interval_ms // 1000,
+            "protocol": "pooled" if findings.pooled else "step",
+            "test_from": findings.task.test_from,
+            "ticks": len(history),
+            "sensors": history.sensors,
+            "mask_zeros": wish.mask_zeros,
+            "seed": wish.seed,
+        },
+        "rows": [_backtest_row(findings, outcome, step) for outcome in findings.outcomes for step in findings.steps],
+    }
+
+
 def _backtest_row(findings: Findings, outcome: Outcome, step: int) -> dict[str, object]:
     return {
         "forecaster": outcome.forecaster,
         "horizon_steps": step,
+        "horizon_minutes": findings.minutes(step),
         **asdict(findings.measures(outcome, step)),
         "train_cpu_s": round(outcome.train_cpu_s, 3),
         "peak_mb": round(outcome.peak_mb, 1),

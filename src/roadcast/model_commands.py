@@ -14,14 +14,15 @@ from rich.table import Table
 from rich.text import Text
 
 from roadcast.domain.clock import wall_clock
+from roadcast.domain.model import MODEL
 from roadcast.domain.times import from_ms
 from roadcast.domain.units import TOLERANCE_SHARE
 from roadcast.errors import Conflict, NotFound
 from roadcast.forecasting.calibration import Tolerance
 from roadcast.forecasting.forecaster import NAIVE
 from roadcast.forecasting.forecasters import Added
-from roadcast.forecasting.training import TooLittleHistory, Verdict, gain
-from roadcast.pipeline.champion import MODEL, load_version
+from roadcast.forecasting.training import Verdict, gain
+from roadcast.pipeline.champion import load_version
 from roadcast.pipeline.past import FIT_DAYS, newest_window
 from roadcast.pipeline.training import READING, Report, Step, TrainingConfig, train
 from roadcast.registry.aliases import Change
@@ -75,17 +76,14 @@ def train_model(settings: Settings, wish: TrainWish) -> None:
         return
     Console(width=max(console.width, TABLE_WIDTH)).print(_scores(report.verdict))
     kept = "not promoted" if wish.promotes else "not promoted, as you wished"
-    done = f"promoted, from {_stamp(report.training.end)} on" if report.promoted else f"saved, {kept}"
+    done = f"promoted, from {_stamp(report.serves_from)} on" if report.serves_from else f"saved, {kept}"
     _print(f"{report.version} {done}: {report.reason}")
     _print(f"{report.seconds:.1f} s, of which {report.cost.cpu_s:.1f} CPU-s of training; {report.cost.peak_mb:.0f} MB")
 
 
 async def _train(settings: Settings, address: Address, config: TrainingConfig, progress: "_Progress") -> Report:
     async with _database(settings, address) as database:
-        end_ms = await newest_window(database, wall_clock(), config.interval_ms)
-        if end_ms is None:
-            raise TooLittleHistory("No readings are stored.", remedy="Import some history: roadcast import FILE")
-        return await train(database, registry(settings), config, end_ms, progress.hear)
+        return await train(database, registry(settings), config, heard=progress.hear)
 
 
 class _Progress(Progress):
@@ -270,7 +268,8 @@ def _why(change: Change) -> str:
 def _told(report: Report) -> dict[str, object]:
     return {
         "version": report.version,
-        "promoted": report.promoted,
+        "promoted": report.serves_from is not None,
+        "serves_from": report.serves_from,
         "reason": report.reason,
         "training": _without_features(report.training),
         "scores": [score._asdict() for score in report.verdict.scores],

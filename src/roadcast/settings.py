@@ -5,6 +5,7 @@
 
 import re
 from collections.abc import Iterable
+from datetime import time
 from difflib import get_close_matches
 from enum import StrEnum
 from functools import cache
@@ -53,6 +54,7 @@ class Role(StrEnum):
     PREDICT = "predict"
     SCORE = "score"
     DETECT = "detect"
+    TRAIN = "train"
 
 
 def _zone(name: str) -> str:
@@ -71,6 +73,16 @@ def _folder(value: object) -> object:
 
 def _holidays(value: object) -> object:
     return holiday_days(value) if isinstance(value, str) else value
+
+
+def _time_of_day(value: object) -> object:
+    if isinstance(value, str):
+        if value.strip().lower() == "never":
+            return None
+        if not re.fullmatch(r"([01]\d|2[0-3]):[0-5]\d", value):
+            raise ValueError("expected a local time such as 03:00, or never")
+        return time.fromisoformat(value)
+    return value
 
 
 def _split(value: object) -> object:
@@ -189,6 +201,10 @@ class Settings(BaseSettings):
         "Pipeline", 30.0, "A window closes when its sensors have been silent for this long.", gt=0
     )
 
+    train_at: Annotated[time | None, BeforeValidator(_time_of_day)] = setting(
+        "Pipeline", time(3), "Local time at which a model is trained every day, or `never`."
+    )
+
     @property
     def horizons(self) -> int:
         """How many windows ahead forecasts are issued."""
@@ -197,7 +213,7 @@ class Settings(BaseSettings):
     @property
     def reach(self) -> int:
         """How many windows ahead forecasters can look."""
-        return max(self.horizon_minutes, LONGEST_MINUTES) * 60 // self.interval_s
+        return LONGEST_MINUTES * 60 // self.interval_s
 
     @property
     def models_dir(self) -> Path:
@@ -355,14 +371,14 @@ def _refuse_contradictions(settings: Settings, mode: Mode | None) -> None:
             f"KAFKA_BOOTSTRAP_SERVERS={settings.kafka_bootstrap_servers!r}: this version runs on its log in memory.",
             remedy="Unset it.",
         )
-    missing = [role for role in Role if role not in settings.roles]
+    missing = [role for role in Role if role not in (*settings.roles, Role.TRAIN)]
     if missing:
         raise SettingsError(
             f"ROLES lacks {', '.join(missing)}: the log in memory cannot be shared between processes.",
             remedy="Unset ROLES.",
         )
     if mode is Mode.PRODUCTION:
-        secret = settings.secret_key.get_secret_value()
+        secret = settings.secret_key.get_secret_value().strip()
         if secret == DOCUMENTED_SECRET or len(secret) < MIN_SECRET_LENGTH:
             raise SettingsError(
                 "SECRET_KEY is the documented default or shorter than 32 characters.",

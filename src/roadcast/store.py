@@ -43,7 +43,8 @@ def embedded_address(found: PostgresAddress, data_dir: Path) -> Address:
     """The embedded database's address. What the environment tells libpq (PGSSLMODE, …) is meant for other servers."""
     for name in [name for name in os.environ if name.startswith("PG")]:
         del os.environ[name]
-    remedy = f"It is started again by itself; its log is {data_dir / 'postgres' / 'log'}."
+    log_file = data_dir / "postgres" / "log"
+    remedy = f"It is started again by itself. See that the disk has space; why it ended stands in {log_file}."
     return Address(**asdict(found), remedy=remedy)
 
 
@@ -104,9 +105,10 @@ async def prepare(settings: Settings, address: Address, database: Database, *, s
     if stored["timezone"] is not None and stored != assumed:
         log.info("rollups_rebuilt", timezone=assumed["timezone"], before=stored["timezone"])
         await rebuild_rollups(database, Recorder(settings.interval_s * 1000, settings.timezone))
-    async with database.write() as writer:
-        for name, value in assumed.items():
-            await marks.set_meta(writer, name, value)
+    if stored != assumed:  # a server that takes no writes is good enough to answer from
+        async with database.write() as writer:
+            for name, value in assumed.items():
+                await marks.set_meta(writer, name, value)
 
 
 def registry(settings: Settings) -> Registry:

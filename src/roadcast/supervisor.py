@@ -2,7 +2,7 @@
 
 The worker serves. It is told where things are in one JSON line on its standard input, and reads the end of that input
 when its owner is gone, however it went. The socket outlives the worker, so that no connection is refused while code
-is reloaded or a worker that died is started again.
+is reloaded or a worker that died is started again. Where that fails again and again, the supervisor answers 503.
 """
 
 import errno
@@ -20,6 +20,7 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from types import FrameType
 from typing import Self
@@ -29,6 +30,8 @@ from roadcast.embedded.data_dir import own
 from roadcast.embedded.postgres import EmbeddedPostgres, PostgresAddress
 from roadcast.embedded.restarts import Restarts
 from roadcast.errors import StartError
+from roadcast.outputs import Aside, write_line
+from roadcast.porter import PROBLEM, Porter
 from roadcast.settings import Mode, Settings
 
 EX_CONFIG = 78
@@ -40,7 +43,9 @@ ORPHAN_PATIENCE_S = 5.0
 """A worker whose owner is gone ends at last after this: before the next owner gives up waiting for DATA_DIR."""
 PULSE_S = 0.25
 BACKLOG = 2048
-WORKER = (sys.executable, "-m", "roadcast", "worker")
+WAITED_OUT_S = 2.0
+"""Who asks waits while a part is started again after a pause of at most this long."""
+PROGRAM = (sys.executable, "-m", "roadcast")
 
 _log = logging.getLogger(__name__)
 
@@ -54,13 +59,14 @@ class Handover:
     database: PostgresAddress | None
 
 
-def supervise(settings: Settings, mode: Mode, *, worker: Sequence[str] = WORKER, health_check: bool = False) -> int:
+def supervise(settings: Settings, mode: Mode, *, worker: Sequence[str], health_check: bool = False) -> int:
     """Run the system until it is asked to end; the exit code.
 
     Raises:
         StartError: the folder, the port or the database cannot be had.
     """
-    logging.basicConfig(format="roadcast: %(message)s", level=logging.INFO)
+    said = Aside(partial(write_line, sys.stderr.fileno()))  # nobody may read it, and we must go on
+    logging.basicConfig(format="roadcast: %(message)s", level=logging.INFO, handlers=[said])
     with ExitStack() as stack:
         lock = own(settings.data_dir)
         stack.callback(os.close, lock)
@@ -68,7 +74,7 @@ def supervise(settings: Settings, mode: Mode, *, worker: Sequence[str] = WORKER,
         process = _Worker(worker, (lock, listener.fileno()))
         database = None if settings.db_host else EmbeddedPostgres(settings.data_dir)
         code = _Code(Path(roadcast.__file__).parent) if settings.api_reload else None
-        supervisor = _Supervisor(process, database, code, mode, listener.fileno())
+        supervisor = _Supervisor(process, database, code, mode, listener)
         signals = stack.enter_context(_Signals(supervisor.hasten))
         where = _where_to_look(settings, listener)
         threading.Thread(target=_welcome, args=(listener, where, health_check), name="welcome", daemon=True).start()
@@ -101,7 +107,12 @@ class _Supervisor:
     """Keeps database and worker alive."""
 
     def __init__(
-        self, worker: "_Worker", database: EmbeddedPostgres | None, code: "_Code | None", mode: Mode, listener: int
+        self,
+        worker: "_Worker",
+        database: EmbeddedPostgres | None,
+        code: "_Code | None",
+        mode: Mode,
+        listener: socket.socket,
     ) -> None:
         self._worker = worker
         self._database = database
@@ -110,6 +121,7 @@ class _Supervisor:
         self._listener = listener
         self._restarts = Restarts()
         self._end_noted = False
+        self._porter = Porter(listener)
 
     def run(self, signals: "_Signals") -> int:
         """Until the end is asked for (0), or the worker cannot be helped (1)."""
@@ -142,7 +154,10 @@ class _Supervisor:
             self._tend_ended()
         elif accepts and not self._worker.is_told:
             address = None if self._database is None else self._database.address
-            self._worker.tell(Handover(self._mode, self._listener, address))
+            self._porter.end()
+            self._worker.tell(Handover(self._mode, self._listener.fileno(), address))
+        elif not self._worker.is_told and self._database is not None and self._database.pause_s > WAITED_OUT_S:
+            self._porter.begin()
 
     def _tend_ended(self) -> None:
         if not self._end_noted:
@@ -150,15 +165,19 @@ class _Supervisor:
             self._worker.kill()
             how, pause_s = _how(self._worker.exit_code()), self._restarts.ended()
             _log.error("the worker ended unexpectedly (%s); starting it again in %.0f s", how, pause_s)
+            if pause_s > WAITED_OUT_S:
+                self._porter.begin()
         elif self._restarts.due:
             self._start_worker()
 
     def _start_worker(self) -> None:
+        self._porter.end()
         self._worker.start()
         self._restarts.started()
         self._end_noted = False
 
     def _stop(self) -> None:
+        self._porter.end()
         self._worker.stop()
         if self._database is not None:
             self._database.stop()
@@ -308,19 +327,18 @@ def _where_to_look(settings: Settings, listener: socket.socket) -> str:
         f"  API    {url}\n"
         f"  Docs   {url}/docs\n"
         f"  Data   {settings.data_dir}\n"
-        f"  Stop   Ctrl-C\n\n"
+        f"  Stop   Ctrl-C\n"
     )
 
 
 def _welcome(listener: socket.socket, text: str, health_check: bool) -> None:
-    """Say `text` as soon as a worker answers."""
+    """Say `text` as soon as a worker answers, and not the porter."""
     while (health := _ask_health(*_reachable(listener))) is None:
         time.sleep(1.0)
     if health_check:
-        text += f"Health: {health}\n"
+        text += f"\nHealth: {health}\n"
     with suppress(OSError):  # whoever read our output is gone; we go on
-        sys.stdout.write(text)
-        sys.stdout.flush()
+        write_line(sys.stdout.fileno(), text)
 
 
 def _ask_health(host: str, port: int) -> str | None:
@@ -328,7 +346,8 @@ def _ask_health(host: str, port: int) -> str | None:
     connection = http.client.HTTPConnection(host, port, timeout=120)
     try:
         connection.request("GET", "/health")
-        return str(json.loads(connection.getresponse().read()).get("status"))
+        answer = connection.getresponse()
+        return None if answer.headers["Content-Type"] == PROBLEM else str(json.loads(answer.read()).get("status"))
     except (OSError, ValueError, AttributeError, http.client.HTTPException):
         return None
     finally:

@@ -2,56 +2,20 @@
 
 import logging
 import sys
-import time
-from logging.handlers import WatchedFileHandler
+from functools import partial
 from pathlib import Path
-from typing import TextIO
 
 import orjson
 import structlog
 from asgi_correlation_id import correlation_id
 from structlog.typing import EventDict, Processor, WrappedLogger
 
-QUIET = ("uvicorn", "alembic.runtime.plugins", "matplotlib", "asyncio", "watchfiles", "httpx", "httpcore", "multipart")
+from roadcast.outputs import Aside, LogFile, write_line
+
+QUIET = ("uvicorn", "alembic", "matplotlib", "asyncio", "watchfiles", "httpx", "httpcore", "multipart")
 """Libraries whose details help nobody, even in development."""
 TOLD_BY_US = ("sqlalchemy.pool", "psycopg")
 """Libraries that trace a lost connection, which the services and the board tell in a line."""
-
-
-FILE_PAUSE_S = 60.0
-"""How long a file that could not be written is left alone."""
-
-
-class _Output(logging.StreamHandler[TextIO]):
-    """Standard output. Whoever read it may be gone; we go on."""
-
-    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - logging's signature
-        """Called where a record could not be written."""
-
-
-class _File(WatchedFileHandler):
-    """A file, also after it was moved away. One that cannot be written, as on a full disk, rests for a while.
-
-    Each time one warning says so.
-    """
-
-    _rests_until_s = 0.0
-
-    def emit(self, record: logging.LogRecord) -> None:
-        """Write one record, unless the file rests."""
-        if time.monotonic() < self._rests_until_s:
-            return
-        try:
-            super().emit(record)
-        except OSError:  # the file was moved away, and its folder takes no new one
-            self.handleError(record)
-
-    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - logging's signature
-        """Called where a record could not be written."""
-        self._rests_until_s = time.monotonic() + FILE_PAUSE_S
-        structlog.get_logger().warning(
-            "log_file", detail=f"{self.baseFilename} cannot be written; it is tried again in {FILE_PAUSE_S:.0f} s."
-        )
 
 
 def set_up(level: str, form: str, file: Path | None) -> str | None:
@@ -79,12 +43,12 @@ def set_up(level: str, form: str, file: Path | None) -> str | None:
         logger_factory=structlog.stdlib.LoggerFactory(),
         cache_logger_on_first_use=True,
     )
-    handlers: list[logging.Handler] = [_Output(sys.stdout)]
+    handlers = [Aside(partial(write_line, sys.stdout.fileno()))]
     problem = None
     if file is not None:
         try:
             file.parent.mkdir(parents=True, exist_ok=True)
-            handlers.append(_File(file, encoding="utf-8"))
+            handlers.append(Aside(LogFile(file).write))
         except OSError as error:
             problem = f"LOG_FILE={file}: {error.strerror}; the log goes to standard output only."
     for handler in handlers:

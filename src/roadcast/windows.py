@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from roadcast.domain.reading import DENSITY, OCCUPANCY, SPEED, VOLUME
-from roadcast.domain.times import DAY_MS, utc_offset_ms
+from roadcast.domain.times import DAY_MS, HOUR_MS, utc_offset_ms
 
 SUMS = (
     "readings", "speed_n", "speed_sum", "volume_n", "volume_sum", "density_n", "density_sum",
@@ -38,8 +38,13 @@ def tick_end(at_ms: NDArray[np.int64], interval_ms: int) -> NDArray[np.int64]:
 
 def local_day(at_ms: NDArray[np.int64], timezone: str) -> NDArray[np.int64]:
     """The local day, in days since 1970, of the interval that ends at each time."""
+    return local_hour(at_ms, timezone) // (DAY_MS // HOUR_MS)
+
+
+def local_hour(at_ms: NDArray[np.int64], timezone: str) -> NDArray[np.int64]:
+    """The local hour, in hours of local time since 1970, of the interval that ends at each time."""
     before_ms = at_ms - 1
-    return (before_ms + utc_offset_ms(before_ms, timezone)) // DAY_MS
+    return (before_ms + utc_offset_ms(before_ms, timezone)) // HOUR_MS
 
 
 def row_sums(values: NDArray[np.float32], reference: NDArray[np.float32], congested_below: float) -> NDArray[np.int64]:
@@ -186,9 +191,10 @@ class Totals:
 class Closer:
     """Decides when windows close, from what each sensor has reported.
 
-    A window closes when every active sensor has reported up to its end; when half of them have reported a whole
+    A window is due when every active sensor has reported up to its end; when half of them have reported a whole
     interval further, so that neither a silent sensor holds nor a fast one closes the windows of others; when a
-    source says that it has sent all up to there; or when nothing has come for it for `idle_s` of waiting.
+    source says that it has sent all up to there; or when nothing has come for `idle_s` since it was over.
+    It closes when it is due and over, by the feed's clock: detectors' clocks may be ahead of it.
     A sensor is active while it has reported within `ACTIVE_TICKS` windows.
     """
 
@@ -196,34 +202,53 @@ class Closer:
     idle_s: float
     closed_ms: int | None = None
     _heard_ms: NDArray[np.int64] = field(default_factory=lambda: np.zeros(64, np.int64))
-    _last_heard_s: float = 0.0
+    _due_ms: int = 0
+    _awaited_ms: int = 0
+    _waiting_since_s: float = 0.0
 
     ACTIVE_TICKS = 3
     LONGEST_GAP = 12
     """After a silence at most so many windows close one by one; older ones held nothing."""
 
     def observe(
-        self, sensor_no: NDArray[np.int32], at_ms: NDArray[np.int64], through_ms: int | None, now_s: float
+        self,
+        sensor_no: NDArray[np.int32],
+        at_ms: NDArray[np.int64],
+        through_ms: int | None,
+        clock_ms: int,
+        now_s: float,
     ) -> list[int]:
-        """Take in readings; the ends of the windows that close with them, ascending. `now_s` is monotonic."""
+        """Take in readings; the ends of the windows that close with them, ascending.
+
+        `clock_ms` is the feed's time, and `now_s` is monotonic.
+        """
         if len(at_ms):
-            self._last_heard_s = now_s
             missing = int(sensor_no.max()) + 1 - len(self._heard_ms)
             if missing > 0:
                 self._heard_ms = np.pad(self._heard_ms, (0, missing + len(self._heard_ms)))
             np.maximum.at(self._heard_ms, sensor_no, at_ms)
             if self.closed_ms is None:
                 self.closed_ms = int(tick_end(at_ms.min(keepdims=True), self.interval_ms)[0]) - self.interval_ms
-        return self._close(max(self._complete_ms(), through_ms or 0))
+            self._await(clock_ms, now_s)
+        return self._close(max(self._complete_ms(), through_ms or 0), clock_ms)
 
-    def idle(self, now_s: float) -> list[int]:
-        """The windows that close because nothing more has come for a while."""
-        return [] if now_s - self._last_heard_s < self.idle_s else self._close(int(self._heard_ms.max()))
+    def wait(self, clock_ms: int, now_s: float) -> list[int]:
+        """The windows that close without a reading: they are over now, or nothing has come for a while."""
+        if self._awaited_ms <= (self.closed_ms or 0):
+            self._await(clock_ms, now_s)
+        silent = now_s - self._waiting_since_s >= self.idle_s
+        return self._close(self._awaited_ms if silent else 0, clock_ms)
 
     def resume(self, closed_ms: int) -> None:
         """Begin after the window that ended at `closed_ms`, and forget what sensors reported."""
         self.closed_ms = closed_ms
         self._heard_ms[:] = 0
+        self._due_ms = self._awaited_ms = 0
+
+    def _await(self, clock_ms: int, now_s: float) -> None:
+        """Begin to wait for the windows that are over and of which something was heard."""
+        self._awaited_ms = self._end_before(min(int(self._heard_ms.max()), clock_ms))
+        self._waiting_since_s = now_s
 
     def _complete_ms(self) -> int:
         """The time up to which the windows are complete."""
@@ -231,9 +256,14 @@ class Closer:
         active = np.sort(heard)
         return max(int(active[0]), int(active[(len(active) - 1) // 2]) - self.interval_ms)
 
-    def _close(self, through_ms: int) -> list[int]:
-        """Close what ends at or before `through_ms` and was not closed yet."""
-        last = through_ms // self.interval_ms * self.interval_ms
+    def _end_before(self, at_ms: int) -> int:
+        """The end of the newest window that is over at a time."""
+        return at_ms // self.interval_ms * self.interval_ms
+
+    def _close(self, due_ms: int, clock_ms: int) -> list[int]:
+        """Close what is due, by now also up to `due_ms`, is over and was not closed yet."""
+        self._due_ms = max(self._due_ms, due_ms)
+        last = self._end_before(min(self._due_ms, clock_ms))
         if last <= 0 or (self.closed_ms is not None and last <= self.closed_ms):
             return []
         first = last if self.closed_ms is None else self.closed_ms + self.interval_ms

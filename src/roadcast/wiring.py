@@ -13,30 +13,37 @@ import structlog
 from roadcast.api.context import ApiContext, ApiLimits, Request
 from roadcast.api.deps import analyst
 from roadcast.api.routes.system import system_status
-from roadcast.domain.clock import NO_FEED, Feed, FeedClock
+from roadcast.domain.clock import DEMO, NO_FEED, Feed, FeedClock
 from roadcast.domain.sensor import Link, Sensor
 from roadcast.domain.times import rfc3339
+from roadcast.domain.units import TOLERANCE_SHARE
 from roadcast.errors import Conflict, NotFound, StartError
+from roadcast.forecasting.calibration import Tolerance
+from roadcast.forecasting.explanation import Explanation
+from roadcast.forecasting.forecasters import Added
 from roadcast.live.documents import Presenter
 from roadcast.live.hub import Channel, Hub
 from roadcast.live.relay import Relay, Topics
 from roadcast.live.state import LiveState
 from roadcast.pipeline import changes
 from roadcast.pipeline.alone import Alone
+from roadcast.pipeline.champion import Throne
 from roadcast.pipeline.detect import Detect
 from roadcast.pipeline.housekeeping import Housekeeping, Retention
 from roadcast.pipeline.importing import describe_network
 from roadcast.pipeline.incidents import Alerts, IncidentDesk
 from roadcast.pipeline.ingest import Ingest, IngestConfig
 from roadcast.pipeline.predict import EngineConfig, Predict, PredictConfig
+from roadcast.pipeline.retraining import Retraining
 from roadcast.pipeline.score import ScoreConfig, Scorer
+from roadcast.pipeline.training import TrainingConfig
+from roadcast.plugins import load as load_plugins
 from roadcast.services import Board, Service, Status, run
 from roadcast.settings import Mode, Role, Settings
-from roadcast.sources.demo import NAME as DEMO
 from roadcast.sources.demo import DemoConfig, DemoFeed, DemoPorts
 from roadcast.storage import marks
 from roadcast.storage.engine import Address, Database
-from roadcast.store import connect, expect_usable, prepare
+from roadcast.store import connect, expect_usable, prepare, registry
 from roadcast.streaming.memory import MemoryLog
 
 log = structlog.get_logger()
@@ -76,7 +83,7 @@ def _refuse_future(stored: Feed | None, latest: datetime) -> None:
 
 
 class _OnDemand:
-    """The API's way to ask predict for a forecast."""
+    """The API's way to ask predict for a forecast, and what it is made of."""
 
     def __init__(self, predict: Predict, clock: FeedClock) -> None:
         self._predict = predict
@@ -95,6 +102,10 @@ class _OnDemand:
         """Whether that issue is being made, or has its turn still to come."""
         return self._predict.is_to_come(issued_ms)
 
+    async def explain(self, issued_ms: int, sensor_no: int, step: int) -> Explanation:
+        """What a forecast that was issued is made of."""
+        return await self._predict.explain(issued_ms, sensor_no, step)
+
 
 @dataclass(frozen=True, slots=True)
 class System:
@@ -109,6 +120,7 @@ class System:
     state: LiveState
     hub: Hub
     started_at: datetime
+    added: Sequence[Added] = ()
 
     @property
     def topics(self) -> Topics:
@@ -153,6 +165,15 @@ class System:
     def score_config(self) -> ScoreConfig:
         """What score is told."""
         return ScoreConfig(self.topics.predictions, self.interval_ms, self.settings.horizons, self.settings.timezone)
+
+    @property
+    def training_config(self) -> TrainingConfig:
+        """What training is told."""
+        tolerance = Tolerance(self.settings.units.tolerance_mph, TOLERANCE_SHARE)
+        return TrainingConfig(
+            self.interval_ms, self.settings.timezone, self.settings.reach, tolerance,
+            holidays=self.settings.holidays or (), added=self.added,
+        )  # fmt: skip
 
     @property
     def interval_ms(self) -> int:
@@ -207,7 +228,8 @@ async def _system(settings: Settings, mode: Mode, database: Database) -> System:
         log.info("one_worker", detail=f"API_WORKERS={settings.api_workers} is a ceiling: the log in memory runs one")
     hub = Hub(ApiLimits().socket_queue_frames, uuid4().hex[:12])
     memory = MemoryLog(capacity=LOG_RECORDS)
-    return System(settings, feed, database, clock, board, memory, LiveState(), hub, clock.wall())
+    added = load_plugins(lambda why: log.warning("plugin_refused", detail=why))
+    return System(settings, feed, database, clock, board, memory, LiveState(), hub, clock.wall(), added)
 
 
 class _Parts:
@@ -226,8 +248,14 @@ class _Parts:
             system.database, system.log, system.clock, system.board, system.ingest_config,
             self.relay.caught_up, self.relay.reload,
         )  # fmt: skip
+        self.registry = registry(settings)
         self.predict = Predict(
-            system.database, system.log, system.clock, system.board, system.predict_config, self._learn_references
+            system.database, system.log, system.clock, system.board, system.predict_config,
+            Throne(self.registry, settings.reach, settings.interval_s, system.board, system.added),
+            self._learn_references,
+        )  # fmt: skip
+        self.retraining = Retraining(
+            system.database, self.registry, system.clock, system.board, system.training_config, settings.train_at
         )
         self.scorer = Scorer(system.database, system.log, system.board, system.score_config)
         self.alerts = Alerts(system.database, system.log, system.topics.alerts)
@@ -245,6 +273,7 @@ class _Parts:
             forecasts=self.predict.partitions,
         )
         self.demo_loaded = asyncio.Event()
+        self.demo_complete = asyncio.Event()
         self.context = self._context()
 
     def services(self) -> list[Service]:
@@ -254,6 +283,7 @@ class _Parts:
             Service("ingest", Role.INGEST, self.ingest.run),
             Service("predict", Role.PREDICT, self._predict_when_loaded),
             Service("score", Role.SCORE, self.scorer.run),
+            Service("training", Role.TRAIN, self._train_when_loaded),
             Service("detect", Role.DETECT, self.detect.run),
             Service("changes", Role.API, changes.Follower(self.system.database, self._on_change).run),
             Service("housekeeping", Role.INGEST, self.housekeeping.run),
@@ -263,6 +293,7 @@ class _Parts:
             services.append(Service("demo", Role.INGEST, self._demo))
         else:
             self.demo_loaded.set()
+            self.demo_complete.set()
         return [service for service in services if service.role in self.system.settings.roles]
 
     def _context(self) -> ApiContext:
@@ -276,6 +307,8 @@ class _Parts:
             door=self.ingest,
             predictor=_OnDemand(self.predict, system.clock),
             incidents=self.desk,
+            registry=self.registry,
+            training_counts=self.retraining.counts,
             units=settings.units,
             timezone=settings.timezone,
             interval_s=settings.interval_s,
@@ -312,6 +345,10 @@ class _Parts:
         await self._reload()
         self.predict.reload()
 
+    async def _train_when_loaded(self) -> None:
+        await self.demo_complete.wait()
+        await self.retraining.run()
+
     async def _predict_when_loaded(self) -> None:
         await self.demo_loaded.wait()
         await self.predict.run()
@@ -331,6 +368,8 @@ class _Parts:
         system.board.report("demo", Status.STARTING, "simulating the newest days")
         async with system.database.read() as reader:
             complete = await marks.meta(reader, _DEMO_HISTORY) is not None
+        if complete:
+            self.demo_complete.set()
         await DemoFeed(config, ports, system.clock.wall).run(system.clock.feed.reached_at, complete=complete)
 
     async def _describe(self, known: Sequence[Sensor], links: Sequence[Link]) -> None:
@@ -353,3 +392,4 @@ class _Parts:
         async with self.system.database.write() as writer:
             await marks.set_meta(writer, _DEMO_HISTORY, "complete")
         self.predict.reload()
+        self.demo_complete.set()

@@ -15,6 +15,7 @@ import uvloop
 
 from roadcast import telemetry
 from roadcast.api.app import create_app
+from roadcast.api.socket import LARGEST_MESSAGE
 from roadcast.settings import Mode, Settings
 from roadcast.storage.engine import Address
 from roadcast.wiring import running
@@ -77,7 +78,7 @@ async def _serve(settings: Settings, mode: Mode, address: Address, listener: soc
         config = uvicorn.Config(
             create_app(lambda: nullcontext(context)), ws="websockets-sansio", lifespan="on", log_config=None,
             access_log=False, timeout_graceful_shutdown=SHUTDOWN_S, server_header=False,
-            ws_per_message_deflate=False, ws_max_size=65_536,
+            ws_per_message_deflate=False, ws_max_size=LARGEST_MESSAGE,
         )  # fmt: skip
         for signum in (signal.SIGTERM, signal.SIGINT):  # the server raises again what ended it; the parts end first
             signal.signal(signum, _hear)

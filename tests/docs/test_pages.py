@@ -58,7 +58,7 @@ def test_the_operations_page_names_every_event_of_the_log() -> None:
     code = "\n".join(path.read_text() for path in (ROOT / "src" / "roadcast").rglob("*.py"))
     written = set(re.findall(r"\blog\.(?:info|warning|error|exception|critical)\(\s*\"(\w+)\"", code))
     assert "service_ended" in written
-    written |= set(re.findall(r"\bwrite\(\s*\"(\w+)\"", code))
+    written |= set(re.findall(r"\bwrite\(\s*\"(\w+)\"", code)) | set(re.findall(r"\"msg\": \"(\w+)\"", code))
     section = OPERATIONS.split("\n## Logs\n")[1].split("\n## ")[0]
     rows = re.findall(r"^\| (`\w+`(?:, `\w+`)*) \|", section, re.MULTILINE)
     assert {name.strip("`") for row in rows for name in row.split(", ")} == written

@@ -1,7 +1,7 @@
 """Run the supervisor with a small worker in place of the real one: `stand_in.py serve` and `stand_in.py worker`.
 
 The worker answers every request with its process number and whether the database answers; POST ends it with the code
-that the path names.
+that the path names. While there is a file `broken`, it does not start.
 """
 
 import json
@@ -9,6 +9,7 @@ import os
 import socket
 import sys
 from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
 
 from roadcast.errors import RoadcastError
 from roadcast.settings import Mode, load_settings
@@ -25,6 +26,8 @@ def serve() -> int:
 
 def worker() -> None:
     told = owner()
+    if Path("broken").exists():
+        sys.exit(1)
     server = HTTPServer(("127.0.0.1", 0), handler(told), bind_and_activate=False)
     server.socket.close()
     server.socket = socket.socket(fileno=told.socket)

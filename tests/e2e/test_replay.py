@@ -3,6 +3,8 @@
 import os
 import re
 import signal
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -122,10 +124,19 @@ def test_a_replay_is_known_the_second_time(rows: Path, replayed: System) -> None
 def test_bad_rows_are_reported_one_line_each_and_counted(rows: Path, replayed: System) -> None:
     done = replayed.command("import", rows)
     assert done.returncode == 0
-    assert "30 read, 28 accepted, 0 duplicate, 2 rejected" in done.stdout
+    assert "30 read, 28 accepted, 0 duplicate, 2 rejected; 0 missing; 3 sensors" in done.stdout
     first, second = bad_rows(done.stderr)
     assert first.startswith("row 5: speed=")
     assert second.startswith("row 8: timestamp='2024-13-15T10:02:00Z': ")
+
+
+def test_an_import_tells_of_its_own_sensors(rows: Path, replayed: System) -> None:
+    replayed.command("import", rows)
+    other = rows.with_name("other.csv")
+    other.write_text("sensor_id,timestamp,speed\nT1,2024-01-15T10:00Z,50\n\nS1,2024-01-15T11:00Z,50\n")
+    assert (
+        "2 read, 2 accepted, 0 duplicate, 0 rejected; 0 missing; 2 sensors" in replayed.command("import", other).stdout
+    )
 
 
 def test_strict_stops_at_the_first_bad_row(rows: Path, replayed: System) -> None:
@@ -201,6 +212,32 @@ def test_an_imported_day_can_be_replayed_and_is_forecast(day: Path, replayed: Sy
     sent, accepted, duplicate, _ = account(done.stdout)
     assert (accepted, duplicate) == (0, sent)
     assert eventually(lambda: issues(replayed, day) == DAY, seconds=60)
+
+
+RECOMPUTE = Path(__file__).parents[2] / "examples" / "recompute_accuracy.py"
+
+
+def test_whoever_has_the_rows_counts_what_the_scoreboard_says(day: Path, replayed: System) -> None:
+    assert replayed.command("replay", day, "--speed", "0").returncode == 0
+    assert eventually(lambda: scored(replayed) == measured(day) - SENSORS, seconds=120)
+    for options in (["--horizon-minutes", "60"], ["--sensor-id", sensor(day)], ["--state", "unknown", "--hour", "8"]):
+        base = str(replayed.client.base_url)
+        done = subprocess.run(
+            [sys.executable, RECOMPUTE, base, *options], capture_output=True, text=True, check=False, timeout=120
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert re.search(r"\d numbers, 0 differ", done.stdout)
+
+
+def scored(system: System) -> int:
+    """How many targets of the next window are in the scores."""
+    models = system.get("/api/predictions/accuracy", horizon_minutes=5)["models"]
+    return next((model["count"] for model in models if model["model"] == "served"), 0)
+
+
+def sensor(day: Path) -> str:
+    """One of the file."""
+    return str(np.load(day)["sensor_id"][0])
 
 
 def test_an_import_with_another_time_zone_is_refused_in_one_line(day: Path, replayed: System) -> None:

@@ -153,6 +153,21 @@ def test_after_the_first_worker_a_cause_may_pass(start: Callable[..., Running]) 
         assert system.worker() != before
 
 
+def test_while_no_worker_starts_whoever_asks_is_told(start: Callable[..., Running], tmp_path: Path) -> None:
+    system = start()
+    (tmp_path / "broken").touch()
+    with pytest.raises(http.client.RemoteDisconnected):
+        system.ask("POST", "/3")
+    silent = [socket.create_connection(("127.0.0.1", system.port)) for _ in range(3)]
+    problem = system.ask()
+    assert problem["status"] == 503
+    assert "does not start" in str(problem["detail"])
+    (tmp_path / "broken").unlink()
+    assert eventually(lambda: system.ask()["status"] == "ok")
+    for connection in silent:
+        connection.close()
+
+
 def test_changed_code_restarts_only_the_worker(start: Callable[..., Running]) -> None:
     system = start()
     first = system.worker()

@@ -193,6 +193,7 @@ def test_a_frozen_database_is_said_and_recovered_from(empty: System) -> None:
         assert (health.status_code, health.json()["status"]) == (503, "down")
         assert health.json()["database"]["status"] == "down"
         assert eventually(lambda: empty.client.get("/health").json()["parts"][0]["name"] == "database")
+        assert "See that the disk has space" in empty.client.get("/health").json()["parts"][0]["remedy"]
         refused = empty.client.post("/api/traffic/readings", json=batch(1))
         assert refused.status_code == 503
         assert refused.headers["content-type"] == "application/problem+json"

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -13,16 +14,19 @@ from integration.databases import connected
 
 from roadcast.api.app import create_app
 from roadcast.api.context import ApiContext, ApiLimits, Request
-from roadcast.domain.clock import FeedClock
+from roadcast.blobs.file import FileBlobs
+from roadcast.domain.clock import FeedClock, wall_clock
 from roadcast.domain.reading import Account, ReadingBatch, Source
 from roadcast.domain.sensor import Link, Sensor
 from roadcast.domain.times import from_ms, to_ms
 from roadcast.domain.units import Units
 from roadcast.errors import Unavailable
+from roadcast.forecasting.explanation import Explanation
 from roadcast.live.hub import Hub
 from roadcast.live.state import LiveState
 from roadcast.pipeline.incidents import Alerts, IncidentDesk
 from roadcast.pipeline.recorder import Recorder
+from roadcast.registry.registry import Registry
 from roadcast.services import Board, Status
 from roadcast.storage import sensors
 from roadcast.storage.engine import Address, Database
@@ -56,6 +60,9 @@ class NoPredictor:
 
     def expected(self, issued_ms: int) -> bool:
         return False
+
+    async def explain(self, issued_ms: int, sensor_no: int, step: int) -> Explanation:
+        raise Unavailable("There is nobody to explain anything.")
 
 
 def history() -> tuple[ReadingBatch, Rows]:
@@ -103,6 +110,8 @@ def make_context(database: Database, state: LiveState) -> ApiContext:
         door=NoDoor(),
         predictor=NoPredictor(),
         incidents=IncidentDesk(database, clock, Alerts(database, MemoryLog(), "alerts")),
+        registry=Registry(FileBlobs(Path("/nonexistent")), wall_clock),
+        training_counts={},
         units=Units.US,
         timezone=ZONE.key,
         interval_s=300,
@@ -140,19 +149,20 @@ def with_history(address: Address, look: Look) -> None:
     asyncio.run(go())
 
 
-def weights(rows: Rows) -> list[float]:
-    """By volume where every reading has one above zero, else alike."""
-    return [n if all(row[3] > 0 for row in rows) else 1.0 for _, _, _, n in rows]
+def weighs(rows: Rows) -> bool:
+    """Whether every reading has a volume to weight it with."""
+    return all(row[3] > 0 for row in rows)
 
 
-def average(rows: Rows) -> float:
-    """Mean speed."""
-    return sum(w * row[2] for w, row in zip(weights(rows), rows)) / sum(weights(rows))
+def average(rows: Rows, *, weighted: bool) -> float:
+    """Mean speed, by volume or each reading alike."""
+    weights = [n if weighted else 1.0 for _, _, _, n in rows]
+    return sum(w * row[2] for w, row in zip(weights, rows)) / sum(weights)
 
 
-def ratio(rows: Rows, reference: dict[str, float | None]) -> float:
+def ratio(rows: Rows, reference: dict[str, float | None], *, weighted: bool) -> float:
     """Mean speed over mean reference speed, of the sensors that have one."""
-    known = [(w, row[2], reference[row[1]]) for w, row in zip(weights(rows), rows) if reference[row[1]]]
+    known = [(n if weighted else 1.0, v, reference[who]) for _, who, v, n in rows if reference[who]]
     return sum(w * v for w, v, _ in known) / sum(w * against for w, _, against in known)
 
 

@@ -2,7 +2,7 @@
 
 import asyncio
 from dataclasses import replace
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, date, datetime, time, timedelta
 
 import httpx
 import numpy as np
@@ -19,6 +19,7 @@ from integration.api_history import (
     load,
     make_context,
     ratio,
+    weighs,
     with_history,
     within,
 )
@@ -29,10 +30,9 @@ from roadcast.domain.reading import ReadingBatch
 from roadcast.domain.times import from_ms, to_ms
 from roadcast.live.state import LiveState
 from roadcast.pipeline.recorder import Recorder
-from roadcast.storage import forecasts, scores
+from roadcast.storage import forecasts
 from roadcast.storage.forecasts import IssuedRows
 from roadcast.storage.partitions import Partitions
-from roadcast.storage.scores import Score
 
 
 def test_the_past_by_pages_newest_first(address):
@@ -60,7 +60,7 @@ def test_statistics_are_those_of_the_readings(address, sensor: str | None, hours
         found = (await http.get(f"/api/traffic/statistics?{query}")).json()
         expected = within(rows, hours, sensor)
         assert found["total_readings"] == len(expected)
-        assert found["avg_speed"] == pytest.approx(average(expected), abs=0.006)
+        assert found["avg_speed"] == pytest.approx(average(expected, weighted=weighs(expected)), abs=0.006)
         assert found["min_speed"] == min(row[2] for row in expected)
         assert found["max_speed"] == max(row[2] for row in expected)
         assert found["avg_volume"] == pytest.approx(sum(row[3] for row in expected) / len(expected), abs=0.06)
@@ -127,12 +127,12 @@ def test_congestion_is_that_of_the_readings(address, sensor: str | None):
         for point in found["data_points"]:
             start = datetime.fromisoformat(point["timestamp"])
             hour = [row for row in expected if start < row[0] <= start + timedelta(hours=1)]
-            mean = ratio(hour, reference)
+            mean = ratio(hour, reference, weighted=weighs(expected))
             level = next(
                 name for name, cut in (("low", 0.75), ("medium", 0.5), ("high", 0.25), ("severe", 0)) if mean >= cut
             )
             assert point["reading_count"] == len(hour)
-            assert point["avg_speed"] == pytest.approx(average(hour), abs=0.006)
+            assert point["avg_speed"] == pytest.approx(average(hour, weighted=weighs(expected)), abs=0.006)
             assert point["speed_ratio"] == pytest.approx(mean, abs=0.0006)
             assert point["congestion_level"] == level
         assert sum(point["reading_count"] for point in found["data_points"]) == len(expected)
@@ -151,7 +151,8 @@ def test_patterns_are_local_across_the_change_of_clocks(address, sensor: str | N
     async def look(http: httpx.AsyncClient, rows: Rows) -> None:
         found = (await http.get("/api/analytics/patterns?days=7" + (f"&sensor_id={sensor}" if sensor else ""))).json()
         expected: dict[tuple[str, int], Rows] = {}
-        for row in within(rows, 7 * 24, sensor):
+        whole = within(rows, 7 * 24, sensor)
+        for row in whole:
             before = (row[0] - timedelta(microseconds=1)).astimezone(ZONE)
             expected.setdefault(("hourly", before.hour), []).append(row)
             expected.setdefault(("daily", before.isoweekday()), []).append(row)
@@ -159,10 +160,11 @@ def test_patterns_are_local_across_the_change_of_clocks(address, sensor: str | N
             (p["type"], p["hour"] if p["type"] == "hourly" else p["day_of_week"]): p for p in found["data_points"]
         }
         assert set(points) == set(expected)
+        speeds = {key: average(rows, weighted=weighs(whole)) for key, rows in expected.items()}
         for key, point in points.items():
             assert point["reading_count"] == len(expected[key])
-            assert point["avg_speed"] == pytest.approx(average(expected[key]), abs=0.006)
-        slowest = min((key for key in expected if key[0] == "hourly"), key=lambda key: average(expected[key]))
+            assert point["avg_speed"] == pytest.approx(speeds[key], abs=0.006)
+        slowest = min((key for key in expected if key[0] == "hourly"), key=speeds.__getitem__)
         assert found["summary"]["slowest_hour"] == slowest[1]
 
     with_history(address, look)
@@ -183,11 +185,82 @@ def test_trends_go_by_local_days(address, sensor: str | None):
         ]
         assert [point["complete"] for point in found["data_points"]] == [True] * 5 + [False]
         days = sorted(expected)[:5]
-        slope = np.polyfit(range(5), [average(expected[day]) for day in days], 1)[0]
+        slope = np.polyfit(range(5), [average(expected[day], weighted=False) for day in days], 1)[0]
         assert found["summary"]["slope_per_day"] == pytest.approx(slope, abs=1e-3)
         assert found["summary"]["slope_low"] < found["summary"]["slope_per_day"] < found["summary"]["slope_high"]
 
     with_history(address, look)
+
+
+@pytest.mark.parametrize("sensor", [None, "A"])
+@pytest.mark.parametrize("emptied", [None, 400])
+def test_all_speeds_of_an_answer_have_one_weighting(address, emptied: int | None, sensor: str | None):
+    """Of two sensors, one faster with more vehicles; one reading of A may have none, which one hour would notice."""
+    random = np.random.default_rng(5)
+    at = np.repeat(to_ms(NOW) // TICK_MS * TICK_MS - TICK_MS * np.arange(2 * 288), 2)
+    which = np.tile(np.arange(2, dtype=np.int32), 2 * 288)
+    speed = 30 + 20 * which + random.integers(0, 20, at.size)
+    volume = 10 + 50 * which + random.integers(0, 20, at.size)
+    if emptied is not None:
+        volume[emptied] = 0
+    values = np.stack([speed, volume, at * np.nan, at * np.nan], axis=1).astype(np.float32)
+    rows = list(zip(map(from_ms, at.tolist()), ["AB"[i] for i in which], speed.tolist(), volume.tolist()))
+    own = [row for row in rows if sensor in (None, row[1])]
+
+    def key(at: datetime, analysis: str) -> object:
+        """What names the point of a reading."""
+        before = at - timedelta(microseconds=1)
+        local = before.astimezone(ZONE)
+        return {"congestion": f"{before:%Y-%m-%dT%H:00:00Z}", "patterns": local.hour}.get(analysis, f"{local:%Y-%m-%d}")
+
+    async def go() -> None:
+        async with connected(address) as database:
+            state = await load(database, ReadingBatch(("A", "B"), which, at, values))
+            async with client(make_context(database, state)) as http:
+                for query in ("congestion?hours=48", "patterns?days=2", "trends?days=3"):
+                    found = (
+                        await http.get(f"/api/analytics/{query}" + (f"&sensor_id={sensor}" if sensor else ""))
+                    ).json()
+                    check(found, query.partition("?")[0])
+
+    def check(found: dict[str, object], analysis: str) -> None:
+        assert found["summary"]["weighting"] == ("volume" if emptied is None else "none")
+        groups: dict[object, Rows] = {}
+        for row in own:
+            groups.setdefault(key(row[0], analysis), []).append(row)
+        points = [point for point in found["data_points"] if point.get("type") != "daily"]
+        assert len(points) == len(groups)
+        for point in points:
+            [name] = [point[field] for field in ("timestamp", "hour", "date") if field in point]
+            group = groups[name]
+            assert point["avg_speed"] == pytest.approx(average(group, weighted=emptied is None), abs=0.006)
+
+    asyncio.run(go())
+
+
+def test_a_day_with_few_windows_is_not_complete_and_moves_no_slope(address):
+    """In a zone whose clocks change: of 23 hours three quarters are 207 windows, of 24 they are 216."""
+    held = {date(2026, 3, 5): 216, date(2026, 3, 6): 215, date(2026, 3, 7): 1, date(2026, 3, 8): 207}
+    at = [
+        to_ms(datetime.combine(day, time(), ZONE)) + TICK_MS * (window + 1) - later_ms
+        for day, windows in held.items()
+        for window in range(windows)
+        for later_ms in (0, 60_000)  # two readings a window count once
+    ]
+    speeds = np.linspace(60, 61, len(at)).astype(np.float32)
+    speeds[2 * (216 + 215) : 2 * (216 + 215 + 1)] = 1
+    values = np.stack([speeds, *[speeds * np.nan] * 3], axis=1)
+    batch = ReadingBatch(("A",), np.zeros(len(at), np.int32), np.array(at), values)
+
+    async def go() -> None:
+        async with connected(address) as database, client(make_context(database, await load(database, batch))) as http:
+            for query in ("days=9", "days=9&sensor_id=A"):
+                found = (await http.get(f"/api/analytics/trends?{query}")).json()
+                complete = {point["date"]: point["complete"] for point in found["data_points"]}
+                assert complete == {str(day): day.day in {5, 8} for day in held}
+                assert found["summary"]["slope_per_day"] is None  # of two days
+
+    asyncio.run(go())
 
 
 def test_as_it_was_known_then(address):
@@ -267,25 +340,6 @@ def test_forecasts_of_past_issues_can_be_read(address):
                 assert (await http.get(f"/api/predictions/{absent}")).json()["status"] == "unavailable"
                 never = (await http.get(f"/api/predictions/{old[0]['id'].replace('019', '018')}")).status_code
                 assert never == 404
-
-    asyncio.run(go())
-
-
-def test_accuracy_counts_back_from_the_feeds_clock(address):
-    async def go() -> None:
-        zeros = [0] * 10
-        score = Score(
-            date(2026, 3, 8), "served", 15, False, 10, 20.0, 60.0, -5.0, 10, 0.5, 10, 8, 90.0, zeros, zeros, zeros
-        )
-        async with connected(address) as database:
-            state = await load(database, history()[0])
-            async with database.write() as writer:
-                await scores.add(writer, [score, replace(score, day=date(2026, 2, 1), absolute=900.0)])
-            async with client(make_context(database, state)) as http:
-                [week] = (await http.get("/api/predictions/accuracy")).json()["models"]
-                [quarter] = (await http.get("/api/predictions/accuracy?days=90")).json()["models"]
-        assert (week["count"], week["mae"], week["bias"], week["interval"]["coverage_80"]) == (10, 2.0, -0.5, 0.8)
-        assert (quarter["count"], quarter["mae"]) == (20, 46.0)
 
     asyncio.run(go())
 

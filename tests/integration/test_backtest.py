@@ -20,7 +20,6 @@ from roadcast.forecasting.blend import Blend
 from roadcast.forecasting.boosting import GradientBoosting
 from roadcast.forecasting.calibration import Tolerance
 from roadcast.forecasting.evaluation import Outcome, Task, measures, rehearse
-from roadcast.forecasting.example_days import example_days
 from roadcast.forecasting.forecaster import Fitted, Forecaster
 from roadcast.forecasting.forecasters import QUICK, why_no_trees
 from roadcast.forecasting.graph import Graph
@@ -30,14 +29,14 @@ from roadcast.forecasting.last_value import LastValue
 from roadcast.forecasting.parts import Parts
 from roadcast.forecasting.perceptron import Training
 from roadcast.forecasting.profile import Profile
-from roadcast.pipeline.backtesting import Recording, judge, recording, served
+from roadcast.pipeline.backtesting import Recording, judge, recording, served, shown_days
 from roadcast.report.findings import Findings
 from roadcast.report.page import page
 from roadcast.sources.formats import FormatOptions, open_source
 
 DAY, SENSORS = 288, 4
 MEASURES = ["count", "mae", "rmse", "mape", "bias", "coverage_80", "coverage_90", "winkler_80", "winkler_90", "ece"]
-KEYS = ["forecaster", "horizon_steps", *MEASURES, "train_cpu_s", "peak_mb"]
+KEYS = ["forecaster", "horizon_steps", "horizon_minutes", *MEASURES, "train_cpu_s", "peak_mb"]
 """Of a row."""
 NET, TREES = GraphMlp(training=Training(hidden=(8,), epochs=1)), GradientBoosting(cases=5_000, trees=5, leaves=7)
 WITH_TREES: tuple[Forecaster, ...] = () if why_no_trees() else (TREES, Blend(net=NET, trees=TREES))
@@ -97,7 +96,12 @@ def test_its_numbers_are_those_of_the_file(
     )  # fmt: skip
     assert code == 0
     found = orjson.loads(out.read_bytes())
-    assert list(found) == ["served", "rows"]
+    assert list(found) == ["served", "task", "rows"]
+    assert found["task"] == {
+        "file": "speeds.csv", "variable": "speed", "unit": "mph", "interval_s": 300, "protocol": "pooled",
+        "test_from": test_from, "ticks": 3 * DAY, "sensors": values.shape[1], "mask_zeros": False, "seed": 0,
+    }  # fmt: skip
+    assert [row["horizon_minutes"] for row in found["rows"]] == [5, 15, 5, 15]
     assert found["served"] in {"last_value", "profile"}
     assert [list(row) for row in found["rows"]] == [KEYS] * 4
     order = [(row["forecaster"], row["horizon_steps"]) for row in found["rows"]]
@@ -138,7 +142,7 @@ def test_confidence_is_that_of_errors_which_mean_something(
     tmp_path: Path, variable: str, factor: float, absolute: float, unit: str
 ) -> None:
     found = read(wide_csv(tmp_path / "file.csv", (speeds(60) * factor).round(4)), variable)
-    task = BacktestWish("UTC", variable, None, 0.5, [3], [], 0, pooled=True).task(found)
+    task = BacktestWish("UTC", variable, None, 0.5, [3], [], 0, pooled=True, mask_zeros=False).task(found)
     judged = judge(LastValue(), task)
     findings = Findings("file", task, found.codes, [3], True, [judged], "last_value")
     assert task.tolerance == (absolute, 0.1)
@@ -331,13 +335,13 @@ def test_files_of_every_kind_are_judged_and_reported(
     assert found.history.interval_ms == minutes * 60_000
     np.testing.assert_allclose(found.history.of(variable), values[:, heard].astype(np.float32))
     task = task_of(found, int(len(values) * 0.7), target=variable)
-    outcomes = [judge(forecaster, task, example_days(task)) for forecaster in (*FORECASTERS[:3], NET)]
+    outcomes = [judge(forecaster, task, shown_days(task)) for forecaster in (*FORECASTERS[:3], NET)]
     for outcome in outcomes:
         counted = measures(outcome.tally, slice(0, 3))
         assert counted.count > 0
         assert np.isfinite([counted.mae, counted.rmse, counted.coverage_80, counted.winkler_90, counted.ece]).all()
     text = page(Findings("file.csv", task, found.codes, [1, 3], False, outcomes, served(outcomes)))
-    assert_readable(text, pictures=5 + len(example_days(task)))
+    assert_readable(text, pictures=5 + len(shown_days(task)))
     assert f"{3 * minutes} min" in text
 
 
@@ -345,12 +349,12 @@ def test_a_test_of_one_issue_tells_what_it_cannot_tell(tmp_path: Path) -> None:
     """The history is too short for any error to be known before the test, so that nobody promises anything."""
     found = read(wide_csv(tmp_path / "file.csv", speeds(30, 1)))
     task = task_of(found, 15)
-    outcomes = [judge(forecaster, task, example_days(task)) for forecaster in (LastValue(), Profile())]
+    outcomes = [judge(forecaster, task, shown_days(task)) for forecaster in (LastValue(), Profile())]
     counted = measures(outcomes[0].tally, slice(0, 3))
     assert counted.count == 3
     assert np.isnan(counted.coverage_80)
     text = page(Findings("file.csv", task, found.codes, [3], True, outcomes, "last_value"))
-    assert_readable(text, pictures=5 + len(example_days(task)))
+    assert_readable(text, pictures=5 + len(shown_days(task)))
     assert "<td>–</td>" in text
     assert "too few forecasts to say" in text
 
@@ -362,7 +366,7 @@ def test_names_from_outside_are_text_and_nothing_else(tmp_path: Path) -> None:
     file.write_text(text, encoding="utf-8")
     found = read(file)
     task = task_of(found, 400)
-    outcome: Outcome = judge(LastValue(), task, example_days(task))
+    outcome: Outcome = judge(LastValue(), task, shown_days(task))
     shown = page(Findings("<i>.csv", task, found.codes, [3], True, [outcome], "last_value"))
     assert "<b>" not in shown
     assert "<i>" not in shown

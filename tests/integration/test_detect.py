@@ -104,6 +104,8 @@ def test_a_feed_of_which_most_sensors_are_silent_is_degraded(address):
                 while not board.parts or board.parts[-1].name != "feed":  # noqa: ASYNC110
                     await asyncio.sleep(0.02)
             loop.cancel()
+            with suppress(asyncio.CancelledError):
+                await loop
             return board.parts[-1]
 
     feed = asyncio.run(go())

@@ -250,6 +250,31 @@ def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
         own(tmp_path / "file" / "var")
 
 
+def test_a_data_dir_that_is_a_link_to_nowhere_or_a_file_is_told_as_such(tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to(tmp_path / "gone")
+    with pytest.raises(StartError, match=r"DATA_DIR=.*link is a link to .*gone, which is not there\. Set DATA_DIR"):
+        own(tmp_path / "link")
+    (tmp_path / "file").touch()
+    with pytest.raises(StartError, match=r"DATA_DIR=.*file is not a folder\. Set DATA_DIR"):
+        own(tmp_path / "file")
+
+
+def test_what_is_no_cluster_is_told_as_such_and_left_alone(tmp_path: Path) -> None:
+    place = tmp_path / "postgres"
+    place.touch()
+    with pytest.raises(StartError, match=r"postgres is not a folder\. Move it away"):
+        EmbeddedPostgres(tmp_path).start()
+    place.unlink()
+    place.symlink_to(tmp_path / "gone")
+    with pytest.raises(StartError, match=r"postgres is not a folder\. Move it away"):
+        EmbeddedPostgres(tmp_path).start()
+    place.unlink()
+    place.mkdir()
+    with pytest.raises(StartError, match=r"postgres holds no database\. Restore it from a backup; or remove it"):
+        EmbeddedPostgres(tmp_path).start()
+    assert list(place.iterdir()) == []
+
+
 @pytest.fixture
 def without_namespaces(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A system that forbids user namespaces, as most containers do."""

@@ -136,6 +136,7 @@ def test_it_stores_forecasts_and_goes_on_after_a_restart(external: Cluster, tmp_
         assert system.get("/api/traffic/statistics", hours=1)["total_readings"] == 10
         assert system.processes("bin/postgres") == []
         assert sorted(path.name for path in system.data_dir.iterdir()) == ["lock"]
+        assert "Context impl" not in (tmp_path / "app.log").read_text()  # alembic's
         before = issued(system)
         system.process.terminate()
         assert system.process.wait(PATIENCE_S) == 0
@@ -159,6 +160,75 @@ def test_it_waits_for_a_server_that_is_restarted(external: Cluster, tmp_path: Pa
         assert eventually(lambda: system.client.get("/health").status_code == 200, PATIENCE_S)
         assert system.post(tick(35))["accepted"] == 5
         assert system.worker() == worker
+
+
+TERMINATE = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = 'traffic_db'"
+
+
+def remedy(system: System) -> str:
+    """Of the database, where it is in trouble."""
+    parts = system.client.get("/health").json()["parts"]
+    return "".join(part["remedy"] for part in parts if part["name"] == "database")
+
+
+def test_it_reads_on_while_the_server_takes_no_writes(external: Cluster, tmp_path: Path) -> None:
+    read_only = "This server is read-only: point DB_HOST at the primary"
+    with System(tmp_path, **external.settings()) as system:
+        first = system.worker()
+        for minutes_ago in (40, 35):
+            system.post(tick(minutes_ago))
+        external.run("ALTER DATABASE traffic_db SET default_transaction_read_only = on", TERMINATE)
+        assert eventually(lambda: remedy(system).startswith(read_only))
+        answer = system.client.post("/api/traffic/readings", json=tick(30))
+        assert answer.status_code == 503
+        assert read_only in answer.json()["detail"]
+        assert system.get("/api/traffic/statistics", hours=1)["total_readings"] == 10
+        assert system.worker() == first
+        assert (tmp_path / "app.log").read_text().count("database_refuses") == 1
+        os.kill(first, signal.SIGKILL)  # nor does one need to write that starts now
+        assert eventually(system.answers, PATIENCE_S)
+        assert system.get("/api/traffic/statistics", hours=1)["total_readings"] == 10
+        assert eventually(lambda: remedy(system).startswith(read_only))
+        second = system.worker()
+        external.run("ALTER DATABASE traffic_db RESET default_transaction_read_only")
+        assert eventually(lambda: not remedy(system))
+        assert system.post(tick(30))["accepted"] == 5
+        assert system.worker() == second != first
+
+
+def test_it_reads_on_from_a_standby(external: Cluster, tmp_path: Path) -> None:
+    """A clean server that is told to recover takes no writes, nor LISTEN, as after a failover."""
+    standby = external.folder / "data" / "standby.signal"
+    with System(tmp_path, **external.settings()) as system:
+        system.post(tick(40))
+        external.stop()
+        standby.touch()
+        external.start()
+        try:
+            assert eventually(lambda: remedy(system).startswith("This server is read-only"), PATIENCE_S)
+            os.kill(system.worker(), signal.SIGKILL)
+            assert eventually(system.answers, PATIENCE_S)
+            assert system.get("/api/traffic/statistics", hours=1)["total_readings"] == 5
+            assert system.client.post("/api/traffic/readings", json=tick(35)).status_code == 503
+            worker = system.worker()
+        finally:
+            external.stop()
+            standby.unlink()
+            external.start()
+        assert eventually(lambda: system.client.get("/health").status_code == 200 and not remedy(system), PATIENCE_S)
+        assert system.post(tick(35))["accepted"] == 5
+        assert system.worker() == worker
+
+
+def test_too_few_connections_are_told_with_the_remedy(external: Cluster, tmp_path: Path) -> None:
+    full = "Lower DB_POOL_SIZE and DB_MAX_OVERFLOW"
+    with System(tmp_path, **external.settings()) as system:
+        external.run("ALTER DATABASE traffic_db CONNECTION LIMIT 1", TERMINATE)
+        assert eventually(lambda: remedy(system).startswith(full))
+        external.run("ALTER DATABASE traffic_db CONNECTION LIMIT -1")
+        assert eventually(lambda: not remedy(system))
+    external.run("ALTER DATABASE traffic_db CONNECTION LIMIT 0")
+    assert full in refusal(tmp_path, external.settings())
 
 
 def refusal(folder: Path, environment: dict[str, str]) -> str:

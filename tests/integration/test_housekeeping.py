@@ -7,17 +7,20 @@ from datetime import UTC, date, datetime, timedelta
 import numpy as np
 import pytest
 from integration.databases import connected
+from integration.test_api_database import an_issue
 
 from roadcast.domain.clock import Feed, FeedClock
 from roadcast.domain.reading import ReadingBatch
 from roadcast.domain.times import DAY_MS, from_ms, rfc3339, to_ms
+from roadcast.forecasting.scoring import MEASURES, TENTHS, Sums, Truth
 from roadcast.pipeline.checks import check
 from roadcast.pipeline.housekeeping import Housekeeping, Retention
 from roadcast.pipeline.importing import import_history
 from roadcast.pipeline.recorder import Recorder, rebuild_rollups
+from roadcast.scoreboard import Group
 from roadcast.services import Board
 from roadcast.sources.formats import Chunk
-from roadcast.storage import marks, readings
+from roadcast.storage import forecasts, marks, readings, scored_ticks, scores
 from roadcast.storage.partitions import MOST_DAYS, Partitions
 
 NOW = datetime(2026, 3, 10, 15, tzinfo=UTC)
@@ -81,13 +84,42 @@ def test_old_days_go_and_new_ones_are_there(address):
                     await Partitions("forecasts").days(reader),
                 )
 
-    left, days, rolled, ticks, forecasts = asyncio.run(go())
+    left, days, rolled, ticks, foreseen = asyncio.run(go())
     kept = [date(2026, 3, day) for day in (7, 8, 9, 10)]
     ahead = {date(2026, 3, day) for day in (10, 11, 12)}
     assert (left, ticks) == (4, 4)
     assert rolled == kept
     assert days == {*kept, *ahead}
-    assert forecasts == ahead
+    assert foreseen == ahead
+
+
+def test_scores_are_kept_a_year_and_truth_as_long_as_forecasts(address):
+    days = (2, 10, 365, 367)
+
+    async def go():
+        async with connected(address) as database:
+            ends = np.array(sorted(to_ms(NOW - timedelta(days=day)) for day in days), np.int64)
+            speed = np.full((len(days), 1), 50, np.float32)
+            async with database.write() as writer:
+                batch = ReadingBatch(
+                    ("A",), np.zeros(len(days), np.int32), ends, np.full((len(days), 4), 0.5, np.float32)
+                )
+                await Recorder(300_000, "UTC").record(writer, batch, ends)
+                await scored_ticks.keep(writer, Truth(ends, np.array([1], np.int32), speed, speed))
+                await forecasts.store(writer, an_issue(NOW - timedelta(days=9), 40), Partitions("forecasts"))
+                for day in days:
+                    group = Group((NOW - timedelta(days=day)).date(), 8, "last_value", None, 5, "low")
+                    await scores.add(writer, [group], Sums(np.ones((1, len(MEASURES))), np.zeros((1, 3, TENTHS))))
+            await housekeeping(database, FeedClock(lambda: NOW), Retention(readings=None, forecasts=9)).keep()
+            async with database.read() as reader:
+                [score] = await scores.since(reader, date(2020, 1, 1))
+                found = await scored_ticks.of_times(reader, [from_ms(int(end)) for end in ends])
+                return score.measures["n"], found.truth.speed[:, 0].tolist(), found.onset_known.tolist()
+
+    kept, speeds, known = asyncio.run(go())
+    assert kept == 3
+    assert np.isnan(speeds).tolist() == [True, True, True, False]
+    assert known == [True, True, True, False]
 
 
 def test_without_retention_everything_stays(address):

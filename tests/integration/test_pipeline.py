@@ -2,20 +2,27 @@
 
 import asyncio
 from contextlib import asynccontextmanager, suppress
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import numpy as np
 import psycopg
 import pytest
 from integration.databases import connected, conninfo
 
+from roadcast.blobs.file import FileBlobs
 from roadcast.domain.clock import FeedClock
 from roadcast.domain.reading import ReadingBatch, Source
 from roadcast.domain.times import from_ms, to_ms
 from roadcast.errors import Conflict
+from roadcast.flow.congestion import UNKNOWN
+from roadcast.forecasting.scoring import SERVED
+from roadcast.pipeline.champion import Throne
 from roadcast.pipeline.ingest import Ingest, IngestConfig
 from roadcast.pipeline.predict import EngineConfig, Predict, PredictConfig
-from roadcast.pipeline.score import SERVED, ScoreConfig, Scorer
+from roadcast.pipeline.score import ScoreConfig, Scorer
+from roadcast.registry.registry import Registry
 from roadcast.services import Board, Status
 from roadcast.storage import forecasts, marks, scores
 from roadcast.streaming.memory import MemoryLog
@@ -29,8 +36,9 @@ CODES = ("A", "B", "C")
 class Pipeline:
     """The three services, running."""
 
-    def __init__(self, database, *, now, pinned_to=None, register=True, idle_s=30.0):
+    def __init__(self, database, *, now, pinned_to=None, register=True, idle_s=30.0, models=Path("/nonexistent")):
         self.database = database
+        self.registry = Registry(FileBlobs(models), lambda: now)
         self.log = MemoryLog()
         self.clock = FeedClock(lambda: now)
         self.board = Board(self.clock.wall)
@@ -49,6 +57,7 @@ class Pipeline:
             self.clock,
             self.board,
             PredictConfig("a", "p", INTERVAL, 12, "UTC", EngineConfig(24, 5.0)),
+            Throne(self.registry, 24, INTERVAL // 1000, self.board),
             self.ingest.learn_references,
         )
         self.scorer = Scorer(database, self.log, self.board, ScoreConfig("p", INTERVAL, 12, "UTC"))
@@ -136,10 +145,10 @@ def test_every_tick_is_forecast_and_scored(address):
     assert newest.issued_ms == START + 30 * INTERVAL
     assert newest.speed.shape == (3, 12)
     assert newest.speed[1] == pytest.approx(50.0, abs=0.5)
-    counts = {s.horizon_minutes: s.n for s in found if s.model == SERVED}
+    counts = {s.horizon_minutes: s.measures["n"] for s in found if s.model == SERVED and s.state == UNKNOWN}
     assert counts == {5 * h: 3 * (30 - h) for h in range(1, 13)}
     steady = next(s for s in found if s.model == "last_value" and s.horizon_minutes == 5)
-    assert steady.absolute > 0
+    assert steady.measures["absolute"] > 0
 
 
 def test_a_replay_gives_the_same_forecasts_to_the_byte(server, address, tmp_path):
@@ -156,8 +165,8 @@ def test_a_replay_gives_the_same_forecasts_to_the_byte(server, address, tmp_path
                 rows = await writer.rows("SELECT * FROM forecasts ORDER BY issued_at, sensor_no")
                 result = repr([{k: v for k, v in row.items() if k != "model_no"} for row in rows])
                 await writer.run(
-                    "TRUNCATE readings, ticks, sensor_days, sensors, links, forecasts, scores, scored_ticks, marks, "
-                    "feed, models, calibrations"
+                    "TRUNCATE readings, ticks, sensor_days, sensors, links, forecasts, scores, sensor_scores, "
+                    "scored_ticks, marks, feed, models, calibrations"
                 )
             return result
 
@@ -242,21 +251,6 @@ def test_a_child_that_dies_costs_no_forecast_and_is_replaced(address):
     assert (recovered["forecaster"], deaths, issues) == (Status.OK, 1, 5)
 
 
-def test_a_silent_sensor_does_not_hold_a_tick_for_ever(address):
-    async def go():
-        async with running(address, services=("ingest",), now=LATER, idle_s=0.4) as pipeline:
-            for i in (1, 2):
-                await pipeline.ingest.submit(tick(i, (60.0, 50.0, 40.0)), Source("http"))
-            await pipeline.ingest.submit(tick(3, (60.0, 50.0, None)), Source("http"))
-            closed_at_once = [m.tick_end_ms for m in pipeline.messages if isinstance(m, TickClosed)]
-            await asyncio.sleep(1)
-            return closed_at_once, [m.tick_end_ms for m in pipeline.messages if isinstance(m, TickClosed)]
-
-    at_once, later = asyncio.run(go())
-    assert at_once == [START + INTERVAL, START + 2 * INTERVAL]
-    assert later == [*at_once, START + 3 * INTERVAL]
-
-
 def test_what_is_refused_and_why(address):
     async def go():
         now = from_ms(START + 3 * INTERVAL)
@@ -333,19 +327,6 @@ def test_another_feed_takes_the_clock_unless_it_is_pinned(address):
     assert (feed.name, feed.replayed) == ("http", False)
 
 
-def test_live_senders_take_turns_without_opening_what_is_closed(address):
-    async def go():
-        async with running(address, services=("ingest",), now=from_ms(START + 10 * INTERVAL)) as pipeline:
-            for i in range(1, 9):
-                await pipeline.ingest.submit(tick(i, (60.0, 50.0, None)), Source("north"))
-                await pipeline.ingest.submit(tick(i, (None, None, 40.0)), Source("south"))
-                await pipeline.ingest.submit(tick(max(i - 3, 1), (None, None, 41.0)), Source("south"))
-            await asyncio.sleep(0.1)
-            return [m.tick_end_ms for m in pipeline.messages if isinstance(m, TickClosed)]
-
-    assert asyncio.run(go()) == [START + i * INTERVAL for i in range(1, 9)]
-
-
 def test_a_replay_goes_on_after_a_restart_where_history_reaches_further(address):
     async def go():
         async with running(address, services=("ingest",), now=LATER) as pipeline:
@@ -367,33 +348,20 @@ def test_a_replay_goes_on_after_a_restart_where_history_reaches_further(address)
     assert asyncio.run(go()) == [START + i * INTERVAL for i in range(3, 6)]
 
 
-def test_a_change_told_while_a_window_is_open_does_not_close_it(address):
-    async def go():
-        async with running(address, services=("ingest",), now=from_ms(START + 10 * INTERVAL)) as pipeline:
-            await pipeline.ingest.submit(tick(1, (60.0, 50.0, 40.0)), Source("http"))
-            await pipeline.ingest.submit(tick(2, (60.0, None, None)), Source("http"))
-            await pipeline.ingest.reload()
-            await asyncio.sleep(0.1)
-            before = [m.tick_end_ms for m in pipeline.messages if isinstance(m, TickClosed)]
-            await pipeline.ingest.submit(tick(2, (None, 50.0, 40.0)), Source("http"))
-            await asyncio.sleep(0.1)
-            return before, [m.tick_end_ms for m in pipeline.messages if isinstance(m, TickClosed)]
-
-    assert asyncio.run(go()) == ([START + INTERVAL], [START + INTERVAL, START + 2 * INTERVAL])
-
-
 def test_a_pinned_feed_refuses_replays_and_judges_the_future_by_its_clock(address):
     async def go():
         async with running(address, services=("ingest",), now=LATER, pinned_to="demo") as pipeline:
-            await pipeline.ingest.submit(tick(5, (60.0,) * 3), replayed(5, "demo"))
-            with pytest.raises(Conflict, match="FEED=none"):
-                await pipeline.ingest.submit(tick(6, (60.0,) * 3), replayed(6))
+            await pipeline.ingest.submit(tick(5, (60.0,) * 3), replace(replayed(5, "demo"), simulated=True))
+            for name in ("file", "demo"):
+                with pytest.raises(Conflict, match="FEED=none"):
+                    await pipeline.ingest.submit(tick(6, (60.0,) * 3), replayed(6, name))
+            assert (await pipeline.ingest.submit(tick(4, (50.0,) * 3), Source("demo"))).accepted == 3
             account = await pipeline.ingest.submit(tick(10, (60.0,) * 3), Source("http"))
-            return account, pipeline.clock.now()
+            return account, pipeline.clock
 
-    account, now = asyncio.run(go())
+    account, clock = asyncio.run(go())
     assert (account.rejected, account.rejections[0].field) == (3, "timestamp")
-    assert now == from_ms(START + 5 * INTERVAL)
+    assert (clock.now(), clock.simulated) == (from_ms(START + 5 * INTERVAL), True)
 
 
 def test_readings_that_wait_together_are_accounted_apart(address):

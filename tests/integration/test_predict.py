@@ -12,7 +12,7 @@ from integration.test_pipeline import CODES, INTERVAL, LATER, START, replayed, r
 from roadcast.domain.reading import ReadingBatch, Source
 from roadcast.domain.times import from_ms, to_ms
 from roadcast.errors import Unavailable
-from roadcast.pipeline import memory
+from roadcast.pipeline import explaining, memory
 from roadcast.storage import asked, forecasts
 from roadcast.streaming.messages import IssueComplete
 
@@ -111,10 +111,12 @@ def test_forecasters_are_told_of_holidays(address):
             async with predicting(pipeline):
                 await pipeline.ingest.submit(tick(1, (60.0, 50.0, 40.0)), replayed(1))
                 await pipeline.issued(START + INTERVAL)
-            past = await memory.recall(pipeline.database, START + INTERVAL, INTERVAL, "UTC", (15_411,))
-            return await pipeline.predict._state(START + INTERVAL), past.history
+            when = (INTERVAL, "UTC", (15_411,))
+            past = await memory.recall(pipeline.database, START + INTERVAL, *when)
+            known = await explaining.recall(pipeline.database, START + INTERVAL, 1, *when)
+            return await pipeline.predict._state(START + INTERVAL), past.history, known.state(3)
 
-    assert [history.holidays for history in asyncio.run(go())] == [(15_411,), (15_411,)]
+    assert [history.holidays for history in asyncio.run(go())] == [(15_411,)] * 3
 
 
 def test_who_asks_is_answered_at_once_and_no_tick_is_passed_over(address, monkeypatch):

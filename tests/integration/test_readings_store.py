@@ -194,7 +194,8 @@ def test_as_it_was_known_then(address):
                         sensor_no=numbers["A"],
                         as_of=at,
                     )
-                    assert latest.values[:, 0].tolist() == page.values[:, 0].tolist()
+                    between = await readings.between(reader, NOON - MINUTE, NOON, [numbers["A"]], at)
+                    assert latest.values[:, 0].tolist() == page.values[:, 0].tolist() == between.values[:, 0].tolist()
                     found.append(latest.values[:, 0].tolist())
             return found
 

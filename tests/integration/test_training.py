@@ -17,6 +17,7 @@ from unit.waves import DAY, INTERVAL_MS, START_MS, speeds
 
 from roadcast.blobs.file import FileBlobs
 from roadcast.cli import main
+from roadcast.domain.model import MODEL
 from roadcast.domain.reading import ReadingBatch
 from roadcast.domain.sensor import Link
 from roadcast.domain.times import DAY_MS, from_ms, rfc3339, to_ms
@@ -24,9 +25,8 @@ from roadcast.forecasting.calibration import Tolerance
 from roadcast.forecasting.graph import Graph
 from roadcast.forecasting.graph_mlp import GraphMlp
 from roadcast.forecasting.history import STATE_TICKS, History
-from roadcast.pipeline.champion import MODEL, load_champion, load_version
+from roadcast.pipeline.champion import load_version
 from roadcast.pipeline.importing import describe_network, import_history
-from roadcast.pipeline.past import newest_window
 from roadcast.pipeline.training import Report, Step, TrainingConfig, train
 from roadcast.plugins import GROUP, load
 from roadcast.registry.manifest import ModelRefused
@@ -77,9 +77,7 @@ async def trained(
     database: Database, registry: Registry, config: TrainingConfig, heard: Callable[[Step], None] = lambda _: None
 ) -> Report:
     """Trained on all that is stored."""
-    end_ms = await newest_window(database, NOW, INTERVAL_MS)
-    assert end_ms is not None
-    return await train(database, registry, config, end_ms, heard)
+    return await train(database, registry, config, lambda: NOW, heard)
 
 
 def test_a_version_comes_back_from_the_registry_and_forecasts_the_same_bytes(address: Address, tmp_path: Path) -> None:
@@ -94,8 +92,8 @@ def test_a_version_comes_back_from_the_registry_and_forecasts_the_same_bytes(add
             return await trained(database, registry, config("graph_mlp"), steps.append)
 
     report = asyncio.run(go())
-    assert report.promoted, report.reason
     end = from_ms(START_MS + 3 * DAY_MS)
+    assert report.serves_from == end, report.reason
     assert (report.training.forecaster, report.training.sensors, report.training.end) == ("graph_mlp", 3, end)
     assert list(dict.fromkeys(step.name for step in steps)) == [
         "reading", "fitting last_value", "judging last_value", "fitting profile", "judging profile",
@@ -109,10 +107,9 @@ def test_a_version_comes_back_from_the_registry_and_forecasts_the_same_bytes(add
     assert change.evidence["reason"] == report.reason
     assert change.evidence["rmse"] == report.verdict.winner.rmse
 
-    champion = load_champion(registry, HORIZONS, 300, at=end)
-    assert champion is not None
-    assert champion.version == report.version
-    assert load_champion(registry, HORIZONS, 300, at=end - timedelta(seconds=1)) is None
+    assert registry.named(MODEL, at=end) == report.version
+    assert registry.named(MODEL, at=end - timedelta(seconds=1)) is None
+    champion = load_version(registry, report.version, HORIZONS, 300)
     stacked = np.stack([values, volumes], axis=-1).astype(np.float32)
     history = History(stacked, ("speed", "volume"), to_ms(end), INTERVAL_MS, "UTC")
     graph = Graph(np.array([0, 1]), np.array([1, 2]), np.ones(2, np.float32))
@@ -140,7 +137,7 @@ def test_a_place_is_taken_with_evidence_alone(address: Address, tmp_path: Path) 
             return [first, same, better, await trained(database, registry, config())]
 
     first, same, better, equal = asyncio.run(go())
-    assert [report.promoted for report in (first, same, better, equal)] == [True, False, True, False]
+    assert [report.serves_from is not None for report in (first, same, better, equal)] == [True, False, True, False]
     assert same.reason.startswith("the champion has learnt until 2012-03-15 00:00 UTC, and less than the day after")
     assert "below the champion's" in better.reason
     rmse = equal.verdict.winner.rmse
@@ -148,6 +145,27 @@ def test_a_place_is_taken_with_evidence_alone(address: Address, tmp_path: Path) 
     assert [change.version for change in registry.history(MODEL)] == [first.version, better.version]
     assert registry.history(MODEL)[1].evidence["champion"] == first.version
     assert registry.versions(MODEL) == [first.version, same.version, better.version, equal.version]
+
+
+def test_a_promotion_takes_effect_where_the_feed_has_come_to_by_then(address: Address, tmp_path: Path) -> None:
+    values, registry, tasks = speeds(4 * DAY), registry_in(tmp_path), list[asyncio.Task[None]]()
+
+    async def go() -> Report:
+        async with connected(address) as database:
+
+            def heard(step: Step) -> None:
+                if step.name == "fitting graph_autoregression":
+                    tasks.append(asyncio.create_task(store(database, 3 * DAY, values[3 * DAY : 3 * DAY + 12])))
+
+            await store(database, 0, values[: 3 * DAY])
+            report = await trained(database, registry, config("graph_autoregression", "graph_mlp"), heard)
+            await tasks[0]
+            return report
+
+    report = asyncio.run(go())
+    assert report.training.end == from_ms(START_MS + 3 * DAY_MS)
+    assert report.serves_from == report.training.end + timedelta(hours=1)
+    assert registry.history(MODEL)[0].effective_at == report.serves_from
 
 
 def test_a_champion_that_cannot_be_loaded_need_not_be_beaten(address: Address, tmp_path: Path) -> None:
@@ -168,7 +186,7 @@ def test_a_champion_that_cannot_be_loaded_need_not_be_beaten(address: Address, t
         load_version(registry, shorter.version, HORIZONS, 300)
     with pytest.raises(ModelRefused, match="found intervals of 300 s, expected 60 s"):
         load_version(registry, taken.version, HORIZONS, 60)
-    assert (shorter.promoted, kept.promoted, taken.promoted) == (True, False, True)
+    assert [report.serves_from is not None for report in (shorter, kept, taken)] == [True, False, True]
     assert "found 66 features, expected 72" in taken.reason
     assert registry.named(MODEL) == taken.version
     assert registry.history(MODEL)[-1].evidence["champion"] == shorter.version
@@ -214,7 +232,7 @@ def test_somebody_who_promotes_meanwhile_keeps_the_place(address: Address, tmp_p
             return other, await trained(database, registry, config(), heard)
 
     other, report = asyncio.run(go())
-    assert (report.promoted, report.reason) == (False, f"{other.version} was promoted meanwhile.")
+    assert (report.serves_from, report.reason) == (None, f"{other.version} was promoted meanwhile.")
     assert registry.named(MODEL) == other.version
 
 
@@ -306,7 +324,7 @@ def test_refusals_are_one_line_with_the_remedy(
     monkeypatch: pytest.MonkeyPatch,
     tmp_path: Path,
 ) -> None:
-    assert refused(roadcast("train"), capsys).startswith("No readings are stored. Import some history: ")
+    assert refused(roadcast("train"), capsys).startswith("No readings are stored. Import some history, or")
     assert refused(roadcast("models", "rollback"), capsys).startswith("No version serves yet. roadcast models promote")
     remedy = "roadcast models list says which there are."
     for command in ("show", "promote"):

@@ -4,6 +4,7 @@ from collections.abc import AsyncGenerator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from uuid import UUID
 
 import httpx
@@ -12,15 +13,18 @@ from fastapi import FastAPI
 
 from roadcast.api.app import create_app
 from roadcast.api.context import ApiContext, ApiLimits, Request
-from roadcast.domain.clock import Feed, FeedClock
+from roadcast.blobs.file import FileBlobs
+from roadcast.domain.clock import Feed, FeedClock, wall_clock
 from roadcast.domain.incident import Incident
 from roadcast.domain.reading import VARIABLES, Account, ReadingBatch, Rejection, Source
 from roadcast.domain.sensor import Sensor
 from roadcast.domain.times import from_ms, to_ms
 from roadcast.domain.units import Units
-from roadcast.errors import NotFound
+from roadcast.errors import NotFound, Unavailable
+from roadcast.forecasting.explanation import Explanation
 from roadcast.live.hub import Hub
 from roadcast.live.state import LiveState
+from roadcast.registry.registry import Registry
 from roadcast.services import Board, Status
 from roadcast.storage.engine import Address, Database
 from roadcast.storage.forecasts import IssuedRows
@@ -63,6 +67,9 @@ class PromptPredictor:
 
     def expected(self, issued_ms: int) -> bool:
         return issued_ms in self.coming
+
+    async def explain(self, issued_ms: int, sensor_no: int, step: int) -> Explanation:
+        raise Unavailable("It knows no model.", retry_after_s=1)
 
 
 @dataclass
@@ -130,6 +137,8 @@ def make_context(**changes: object) -> ApiContext:
         door=RecordingDoor(),
         predictor=PromptPredictor(),
         incidents=NotingDesk(),
+        registry=Registry(FileBlobs(Path("/nonexistent")), wall_clock),
+        training_counts={},
         units=Units.US,
         timezone="America/Chicago",
         interval_s=300,

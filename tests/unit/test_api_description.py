@@ -1,3 +1,5 @@
+import csv
+import io
 import json
 import re
 
@@ -8,7 +10,19 @@ from prometheus_client.parser import text_string_to_metric_families
 from pydantic import TypeAdapter
 
 from roadcast.api import examples
-from roadcast.api.routes import analytics, incidents, network, predictions, readings, sensors, system, traffic
+from roadcast.api.export import COLUMNS
+from roadcast.api.routes import (
+    analytics,
+    incidents,
+    models,
+    network,
+    predictions,
+    readings,
+    scoreboard,
+    sensors,
+    system,
+    traffic,
+)
 
 
 @pytest.fixture
@@ -28,9 +42,10 @@ def operations(openapi: dict) -> list[tuple[str, dict]]:
 def test_every_route_of_the_contract_is_described(openapi: dict):
     promised = {
         "/api/traffic/current", "/api/traffic/historical", "/api/traffic/statistics", "/api/traffic/readings",
-        "/api/traffic/sensors/{sensor_id}", "/api/predictions/latest", "/api/predictions/accuracy",
-        "/api/predictions/generate", "/api/predictions/{prediction_id}", "/api/analytics/congestion",
-        "/api/analytics/patterns", "/api/analytics/trends", "/api/sensors", "/api/sensors/{sensor_id}",
+        "/api/traffic/sensors/{sensor_id}", "/api/predictions/latest", "/api/predictions/accuracy", "/api/models",
+        "/api/predictions/export", "/api/predictions/generate", "/api/predictions/{prediction_id}",
+        "/api/predictions/{prediction_id}/explanation", "/api/analytics/congestion", "/api/analytics/patterns",
+        "/api/analytics/trends", "/api/sensors", "/api/sensors/{sensor_id}",
         "/api/incidents", "/api/incidents/{incident_id}", "/api/incidents/{incident_id}/acknowledge",
         "/api/incidents/{incident_id}/close", "/api/network", "/api/network/state", "/api/system/status",
         "/health", "/health/detailed", "/metrics",
@@ -65,7 +80,7 @@ def good(operation: dict) -> dict:
     return next(response for status, response in operation["responses"].items() if status.startswith("2"))
 
 
-MODULES = (analytics, incidents, network, predictions, readings, sensors, system, traffic)
+MODULES = (analytics, incidents, models, network, predictions, readings, scoreboard, sensors, system, traffic)
 ROUTES = [route for module in MODULES for route in module.router.routes if isinstance(route, APIRoute)]
 
 
@@ -73,13 +88,16 @@ def test_every_answer_and_body_has_an_example(openapi: dict):
     for path, operation in operations(openapi):
         bodies = operation.get("requestBody", {"content": {}})["content"]
         for media in (*good(operation)["content"].values(), *bodies.values()):
-            assert media["example"], (path, operation["operationId"])
+            assert media.get("example") or media["schema"]["format"] == "binary", (path, operation["operationId"])
 
 
 @pytest.mark.parametrize("route", ROUTES, ids=lambda route: route.operation_id)
 def test_an_example_is_what_the_route_answers(route: APIRoute):
     example = examples.ANSWERS[route.operation_id]
-    if route.response_model is None:
+    if route.operation_id == "export_predictions":
+        [row] = csv.DictReader(io.StringIO(example))
+        assert list(row)[: len(COLUMNS)] == list(COLUMNS)
+    elif route.response_model is None:
         assert list(text_string_to_metric_families(example))
     else:
         TypeAdapter(route.response_model).validate_json(json.dumps(example), extra="forbid")
@@ -118,7 +136,8 @@ def test_the_headers_that_a_client_needs_are_described(openapi: dict):
     assert named["Link"] == {
         f"{name} 200"
         for name in (
-            "get_current_traffic", "get_historical_traffic", "get_latest_predictions", "list_sensors", "list_incidents"
+            "get_current_traffic", "get_historical_traffic", "get_latest_predictions", "get_prediction_accuracy",
+            "list_sensors", "list_incidents",
         )
     }  # fmt: skip
     assert named["Location"] == {"create_incident 201", "generate_prediction 202"}

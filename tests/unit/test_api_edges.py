@@ -1,5 +1,6 @@
 """What every client meets at the edges: problems that name what was wrong, and headers that say what holds."""
 
+import gzip
 import json
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
@@ -36,6 +37,7 @@ def reading(**changes: object) -> dict[str, object]:
         ("GET", "/api/traffic/current?sensor_id=NOPE", 404, "sensor_id", "NOPE"),
         ("GET", "/api/analytics/trends?sensor_id=NOPE", 404, "sensor_id", "NOPE"),
         ("GET", f"/api/predictions/{NO_ID}", 404, "prediction_id", str(NO_ID)),
+        ("GET", f"/api/predictions/{NO_ID}/explanation", 404, "prediction_id", str(NO_ID)),
         ("POST", f"/api/incidents/{NO_ID}/close", 404, "incident_id", str(NO_ID)),
         ("GET", "/api/nothing", 404, "path", "/api/nothing"),
         ("GET", "/docs/static/nothing", 404, "path", "/docs/static/nothing"),
@@ -120,6 +122,27 @@ async def test_only_what_is_declared_as_json_is_read(headers: dict[str, str], st
         assert [error["field"] for error in answer.json()["errors"]] == ["Content-Type"]
 
 
+@pytest.mark.parametrize("path", ["/api/traffic/readings", "/api/incidents", "/api/predictions/generate"])
+async def test_a_body_that_is_compressed_is_not_mistaken_for_bad_json(path: str):
+    async with client(make_context()) as http:
+        answer = await http.post(path, content=gzip.compress(b"[]"), headers={**JSON, "Content-Encoding": "gzip"})
+        plain = await http.post("/api/traffic/readings", content=b"[]", headers={"Content-Encoding": "identity"})
+    assert (answer.status_code, plain.status_code) == (415, 200)
+    assert answer.json()["errors"] == [{"field": "Content-Encoding", "value": "gzip", "reason": "expected none"}]
+
+
+@pytest.mark.parametrize("name", ["demo", "none"])
+@pytest.mark.parametrize("more", ["", "&replayed=true"])
+async def test_nobody_outside_is_one_of_our_own_feeds(name: str, more: str):
+    context = make_context()
+    async with client(context) as http:
+        answer = await http.post(f"/api/traffic/readings?source={name}{more}", json=reading())
+    assert (answer.status_code, context.door.batches) == (422, [])
+    [error] = answer.json()["errors"]
+    assert (error["field"], error["value"]) == ("source", name)
+    assert error["reason"] == "expected another name than demo and none, which are our own feeds'"
+
+
 @pytest.mark.parametrize(
     ("units", "field", "allowed", "refused", "words"),
     [
@@ -140,14 +163,24 @@ async def test_bounds_are_said_in_the_clients_units(
     assert account["rejections"] == [{"index": 2, "field": field, "value": refused, "reason": words}]
 
 
-async def test_what_is_no_plain_value_is_echoed_as_json():
+async def test_a_value_is_echoed_as_it_was_sent_and_a_long_one_as_the_begin_of_its_json():
     async with client(make_context()) as http:
-        items = [reading(speed={"mph": [45.5, None, True]}), reading(speed=[["ä"]] * 1_000)]
+        items = [reading(speed={"mph": [45.5, None, True]}), reading(speed=[["ä"]] * 1_000), [], {}]
         account = (await http.post("/api/traffic/readings", json=items)).json()
         typed = await http.post("/api/incidents", json={"type": {"a": [1, None]}})
-    assert account["rejections"][0]["value"] == '{"mph": [45.5, null, true]}'
+    assert account["rejections"][0]["value"] == {"mph": [45.5, None, True]}
     assert account["rejections"][1]["value"] == ('[["ä"], ' + '["ä"], ' * 99)[:200] + "…"
-    assert typed.json()["errors"][0]["value"] == '{"a": [1, null]}'
+    assert account["rejections"][2]["value"] == []
+    assert typed.json()["errors"][0]["value"] == {"a": [1, None]}
+
+
+async def test_within_an_array_too_what_json_lacks_is_echoed_as_text():
+    sent = (
+        '[{"speed": [1e999, 99999999999999999999, "\\ud800"], "sensor_id": "A", "timestamp": "2024-01-15T10:30:00Z"}]'
+    )
+    async with client(make_context()) as http:
+        answer = await http.post("/api/traffic/readings", content=sent)
+    assert answer.json()["rejections"][0]["value"] == ["Infinity", "99999999999999999999", "?"]
 
 
 async def test_a_code_that_is_a_number_is_told_to_be_a_string():
@@ -183,6 +216,23 @@ async def test_the_time_that_was_asked_for_is_the_one_that_is_stated(path: str):
     assert answer.headers["roadcast-as-of"] == "2024-01-14T10:00:00.500000Z"
 
 
+@pytest.mark.parametrize("path", ["current?", "historical?hours=1&", "statistics?hours=1&", "../predictions/latest?"])
+@pytest.mark.parametrize("at", ["2024-01-15T10:37:01Z", "9999-12-31T23:59:59Z", "9999-12-31T23:59:60Z"])
+async def test_nothing_can_be_known_as_of_a_time_to_come(path: str, at: str):
+    async with client(make_context()) as http:
+        answer = await http.get(f"/api/traffic/{path}as_of={at}")
+    assert (answer.status_code, answer.headers["roadcast-as-of"]) == (422, "2024-01-15T10:32:00Z")
+    [error] = answer.json()["errors"]
+    assert (error["field"], error["value"]) == ("as_of", at)
+    assert error["reason"].startswith("expected")
+
+
+async def test_a_client_may_be_as_far_ahead_of_the_clock_as_a_detector():
+    async with client(make_context()) as http:
+        answer = await http.get("/api/traffic/current?as_of=2024-01-15T10:37:00Z")
+    assert answer.status_code == 503  # it is read, and the database is away
+
+
 @pytest.mark.parametrize(
     ("sent", "kept"),
     [
@@ -198,6 +248,71 @@ async def test_a_clients_own_id_is_kept(sent: bytes, kept: bool):
         answer = await http.get("/api/sensors", headers={b"x-request-id": sent})
     assert (answer.headers["x-request-id"].encode() == sent) == kept
     assert answer.headers["x-request-id"].isprintable()
+
+
+@pytest.mark.parametrize(
+    ("path", "status", "location"),
+    [
+        ("/api/sensors/", 307, "/api/sensors"),
+        ("/api/sensors/?limit=3", 307, "/api/sensors?limit=3"),
+        ("/api/traffic/current/", 307, "/api/traffic/current"),
+        ("/api/traffic/sensors/", 404, None),
+        ("/api/traffic/sensors", 404, None),
+    ],
+)
+async def test_a_slash_too_many_names_no_sensor(path: str, status: int, location: str | None):
+    async with client(make_context()) as http:
+        answer = await http.get(path)
+    assert (answer.status_code, answer.headers.get("location", "").removeprefix("http://roadcast")) == (
+        status,
+        location or "",
+    )
+    if status == 404:
+        assert [error["field"] for error in answer.json()["errors"]] == ["path"]
+
+
+@pytest.mark.parametrize("number", ["1_0", " 24", "24 ", "+24", "٢٤", "0x18", ""])
+@pytest.mark.parametrize(
+    ("path", "field"),
+    [
+        ("traffic/historical", "hours"),
+        ("traffic/current", "limit"),
+        ("analytics/trends", "days"),
+        ("incidents", "hours"),
+        ("predictions/latest", "horizon_minutes"),
+        ("predictions/latest", "min_confidence"),
+    ],
+)
+async def test_numbers_are_written_in_plain_digits(path: str, field: str, number: str):
+    async with client(make_context()) as http:
+        answer = await http.get(f"/api/{path}", params={field: number})
+    assert answer.status_code == 422
+    [error] = answer.json()["errors"]
+    assert (error["field"], error["value"]) == (field, number)
+    assert error["reason"] == "expected a number in plain digits"
+
+
+@pytest.mark.parametrize("code", [".", ".."])
+async def test_a_code_that_no_address_can_hold_is_refused(code: str):
+    async with client(make_context()) as http:
+        answer = await http.post("/api/traffic/readings", json=reading(sensor_id=code))
+        dotted = await http.post("/api/traffic/readings", json=reading(sensor_id=f"{code}."))
+    assert (answer.status_code, answer.json()["errors"][0]["value"]) == (422, code)
+    assert "other than . and .." in answer.json()["errors"][0]["reason"]
+    assert dotted.status_code == (422 if code == "." else 200)
+
+
+@pytest.mark.parametrize("minutes", [0, 125, 10**30])
+async def test_the_longest_horizon_is_the_one_that_there_is(minutes: int):
+    async with client(make_context()) as http:
+        asked = {"sensor_id": "SENSOR_001", "horizon_minutes": minutes}
+        answers = [
+            await http.post("/api/predictions/generate", json=asked),
+            await http.get("/api/predictions/latest", params={"horizon_minutes": str(minutes)}),
+        ]
+    assert [answer.status_code for answer in answers] == [422, 422]
+    reasons = [answer.json()["errors"][0]["reason"] for answer in answers]
+    assert reasons == [f"expected a multiple of 5 minutes, at most {most}" for most in (120, 60)]
 
 
 @pytest.mark.parametrize(

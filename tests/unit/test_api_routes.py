@@ -72,9 +72,10 @@ async def test_a_generated_prediction_can_be_followed():
         place = answer.headers["location"]
         assert place == f"/api/predictions/{made['prediction_id']}"
         assert (await http.get(place)).json()["status"] == "pending"
+        assert (await http.get(f"{place}/explanation")).status_code == 409
         context.predictor.making.clear()
         found = (await http.get(place)).json()
-    assert found["status"] == "completed"
+    assert (found["status"], found["detail"]) == ("completed", None)
     assert found["prediction"]["id"] == found["prediction_id"] == made["prediction_id"]
     assert found["prediction"]["horizon_minutes"] == 30
 
@@ -86,6 +87,10 @@ async def test_a_sensor_without_a_forecast_is_unavailable():
         made = await http.post("/api/predictions/generate", json={"sensor_id": "SENSOR_001", "horizon_minutes": 5})
         found = (await http.get(made.headers["location"])).json()
     assert (found["status"], found["prediction"]) == ("unavailable", None)
+    assert found["detail"] == (
+        "No forecast of SENSOR_001 was issued at 2024-01-15T10:30:00Z: too little had been reported of it up to then, "
+        "or another feed took over. Let it report, and ask for one after 2024-01-15T10:35:00Z."
+    )
 
 
 @pytest.mark.parametrize(

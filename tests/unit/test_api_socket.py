@@ -122,6 +122,7 @@ async def serving(context: ApiContext) -> AsyncIterator[Server]:
             port=0,
             ws="websockets-sansio",
             ws_per_message_deflate=False,
+            ws_max_size=LARGEST_MESSAGE,
             log_config=None,
             access_log=False,
         )
@@ -272,6 +273,23 @@ async def test_a_wrong_message_is_told_what_is_wrong(message: object, field: str
         assert (await talk.hear())["type"] == "system_status"
 
 
+@pytest.mark.parametrize(
+    ("message", "value"),
+    [
+        ("", ""),
+        (b"", ""),
+        (b"\xffx", "\ufffdx"),
+        ("[]", []),
+        ({"type": "subscribe", "subscription": ["alerts"]}, ["alerts"]),
+        ({"type": "subscribe", "subscription": "alerts", "sensors": {"A": 1}}, {"A": 1}),
+    ],
+)
+async def test_a_wrong_message_is_shown_what_it_said(message: object, value: object):
+    async with talking(make_context()) as (_, talk):
+        await talk.say(message)
+        assert [item["value"] for item in (await talk.hear())["errors"]] == [value]
+
+
 async def test_binary_messages_are_understood():
     async with talking(make_context()) as (_, talk):
         await talk.say(b'{"type": "get_status"}')
@@ -287,6 +305,12 @@ async def test_too_many_wrong_messages_in_a_row_end_it():
         for _ in range(4):
             await talk.say("wrong")
         assert await talk.closed() == CloseCode.WRONG_MESSAGES == 1008
+
+
+async def test_the_largest_filter_can_be_sent():
+    codes = [f"{i:064}" for i in range(MOST_SENSORS)]
+    async with talking(make_context()) as (_, talk):
+        assert (await talk.subscribe("alerts", sensors=codes))["sensors"] == codes
 
 
 async def test_a_message_too_large_ends_it():

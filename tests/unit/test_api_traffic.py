@@ -98,6 +98,19 @@ async def test_pages_of_current_join_to_the_whole():
         ("/api/predictions/latest?min_confidence=nan", "min_confidence"),
         ("/api/predictions/latest?horizon_minutes=0", "horizon_minutes"),
         ("/api/predictions/accuracy?days=x", "days"),
+        ("/api/predictions/accuracy?hour=24", "hour"),
+        ("/api/predictions/accuracy?state=jammed", "state"),
+        ("/api/predictions/accuracy?by=road", "by"),
+        ("/api/predictions/accuracy?horizon_minutes=7", "horizon_minutes"),
+        ("/api/predictions/accuracy?by=sensor&hour=8", "hour"),
+        ("/api/predictions/accuracy?by=sensor&state=onset", "state"),
+        ("/api/predictions/accuracy?by=sensor&sensor_id=SENSOR_001", "sensor_id"),
+        ("/api/predictions/accuracy?by=hour&cursor=5.0", "cursor"),
+        ("/api/predictions/export?format=xlsx", "format"),
+        ("/api/predictions/export?from=yesterday", "from"),
+        ("/api/predictions/export?from=2024-01-15T10:00:00Z&to=2024-01-15T10:00:00Z", "from"),
+        ("/api/predictions/export?horizon_minutes=65", "horizon_minutes"),
+        ("/api/predictions/export?pending=perhaps", "pending"),
         ("/api/predictions/not-a-uuid", "prediction_id"),
         ("/api/incidents?status=broken", "status"),
         ("/api/sensors?status=zzz", "status"),
@@ -118,10 +131,13 @@ async def test_what_cannot_be_asked_is_refused_by_name(path: str, field: str):
         "/api/sensors/NOPE",
         "/api/sensors/a%2Fb",
         "/api/nothing",
+        "/api/predictions/accuracy?sensor_id=NOPE",
+        "/api/predictions/export?sensor_id=NOPE",
         "/api/predictions/00000000-0000-0000-0000-000000000000",
         "/api/predictions/018d0cab-c440-801e-8000-000000000063",
         "/api/predictions/018d0cab-c440-8007-8000-000000000001",
         "/api/predictions/018d0cab-c440-8000-8000-000000000001",
+        "/api/predictions/018d0cab-c440-801e-8000-000000000063/explanation",
     ],
 )
 async def test_what_is_not_there_is_a_404_problem(path: str):
@@ -206,7 +222,7 @@ async def test_bad_readings_are_named_and_the_others_go_on():
     assert account["accepted"] + account["duplicate"] + account["rejected"] == account["received"]
     assert [r["index"] for r in account["rejections"]] == list(range(1, len(items) - 1))
     assert [(r["field"], r["value"]) for r in account["rejections"][-4:]] == [
-        ("item", "text"), ("item", None), ("item", 5), ("item", "[]"),
+        ("item", "text"), ("item", None), ("item", 5), ("item", []),
     ]  # fmt: skip
     for rejection, (item, field) in zip(account["rejections"], BAD, strict=False):
         assert rejection["field"] == field

@@ -13,11 +13,14 @@ import pytest
 
 from roadcast.domain.times import to_ms
 from roadcast.forecasting.calibration import Calibration, Tolerance
-from roadcast.forecasting.engine import Engine, Issue
+from roadcast.forecasting.engine import Engine, Issue, Memory, Past
+from roadcast.forecasting.evaluation import Task, rehearse
 from roadcast.forecasting.forecasters import QUICK
 from roadcast.forecasting.graph import Graph
 from roadcast.forecasting.history import STATE_TICKS, History
 from roadcast.forecasting.metrics import calibration_error, coverage, mae
+from roadcast.forecasting.profile import Profile
+from roadcast.forecasting.trained import Trained
 
 HORIZONS = 12
 DAY = 288
@@ -187,6 +190,48 @@ def test_skipped_ticks_cost_only_their_own_errors() -> None:
     for known in (DAY - 9, DAY - 4):
         live.step(history.until(known).last(STATE_TICKS))
     assert np.flatnonzero(counted(live.calibrations()["last_value"])).tolist() == [4]
+
+
+def trained_profile(history: History, version: str = "v1") -> tuple[Trained, str]:
+    """A profile that goes by another name, and has been rehearsed."""
+    task = Task(history, Graph(), "speed", HORIZONS, len(history), Tolerance(5, 0.1))
+    fitted = {"speed": Profile().fit(history, Graph(), "speed", HORIZONS)}
+    return Trained("graph_mlp", fitted, rehearse(Profile(), task)), version
+
+
+def test_a_trained_model_competes_and_serves_where_it_errs_least() -> None:
+    history = noisy_days(8)
+    plain, live = fitted_until(history, 7 * DAY), fitted_until(history, 7 * DAY)
+    live.adopt(*trained_profile(history.until(7 * DAY)))
+    state = history.until(7 * DAY + 1).last(STATE_TICKS)
+    issue, other = live.step(state), plain.step(state)
+    assert list(issue.candidates) == ["last_value", "profile", "graph_autoregression", "graph_mlp"]
+    np.testing.assert_array_equal(issue.candidates["graph_mlp"], issue.candidates["profile"])
+    np.testing.assert_array_equal(issue.volume, other.volume)  # it has not learnt volumes
+    assert issue.model in {"profile", "graph_mlp", "graph_autoregression"}
+    live._contenders["graph_mlp"].judge.calibration.squares[:, 1] *= 0.5
+    assert (live.step(state).model, live.step(state).model_version) == ("graph_mlp", "v1")
+    live.adopt(None)
+    assert same_bytes(live.step(state), other)
+
+
+def test_of_a_trained_model_errors_are_remembered_by_version() -> None:
+    history = noisy_days(8)
+    live = fitted_until(history, 7 * DAY)
+    live.adopt(*trained_profile(history.until(7 * DAY)))
+    issues = [live.step(state) for state in states(history, 7 * DAY + 1, 7 * DAY + 40)]
+    assert list(issues[-1].calibrations)[-1] == "graph_mlp v1"
+    past = Past([Memory(issue.issued_ms, issue.calibrations) for issue in issues[-12:]], history.until(7 * DAY + 40))
+    after = history.until(7 * DAY + 41).last(STATE_TICKS)
+    expected = live.step(after).calibrations
+    for version, known in (("v1", True), ("v2", False)):
+        fresh = engine()
+        fresh.adopt(*trained_profile(history.until(7 * DAY), version))
+        fresh.fit(history.until(7 * DAY), Graph(), references(history.until(7 * DAY)), past)
+        found = fresh.step(after).calibrations
+        same = found[f"graph_mlp {version}"].offsets.tobytes() == expected["graph_mlp v1"].offsets.tobytes()
+        assert same == known
+        assert found["profile"].offsets.tobytes() == expected["profile"].offsets.tobytes()
 
 
 def test_sensors_may_be_appended_between_steps() -> None:

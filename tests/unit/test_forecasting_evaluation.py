@@ -26,7 +26,7 @@ from roadcast.forecasting.history import History
 from roadcast.forecasting.judge import Judge
 from roadcast.forecasting.last_value import LastValue
 from roadcast.forecasting.profile import Profile
-from roadcast.pipeline.backtesting import served
+from roadcast.pipeline.backtesting import served, shown_days
 
 SENSORS, HORIZONS, ISSUES = 5, 4, 60
 DAY = 288
@@ -232,7 +232,7 @@ def jams(*minutes: tuple[int, int]) -> np.ndarray:
 
 
 def test_example_days_have_the_most_jam_the_median_and_the_least() -> None:
-    days = example_days(task_of(jams((0, 30), (1, 80), (2, 10), (3, 50), (4, 20)), DAY))
+    days = example_days(task_of(jams((0, 30), (1, 80), (2, 10), (3, 50), (4, 20)), DAY), DAY)
     assert [(day.name, day.sensor, day.first // DAY, day.stop // DAY) for day in days] == [
         ("most", 1, 2, 3),
         ("median", 0, 1, 2),
@@ -242,8 +242,16 @@ def test_example_days_have_the_most_jam_the_median_and_the_least() -> None:
 
 
 def test_a_day_is_shown_once() -> None:
-    assert [day.name for day in example_days(task_of(jams((0, 30)), DAY))] == ["most"]
-    assert [day.name for day in example_days(task_of(jams((0, 30), (1, 9)), DAY))] == ["most", "least"]
+    assert [day.name for day in example_days(task_of(jams((0, 30)), DAY), DAY)] == ["most"]
+    assert [day.name for day in example_days(task_of(jams((0, 30), (1, 9)), DAY), DAY)] == ["most", "least"]
+
+
+def test_a_day_begins_with_its_first_forecast_and_is_no_example_where_most_of_it_has_none() -> None:
+    values = jams((0, 30), (1, 80), (2, 10))
+    half_an_hour_in = shown_days(task_of(values, DAY - 12 - HORIZONS + 1 + 6))
+    assert [(day.first, day.stop) for day in half_an_hour_in if day.sensor == 0] == [(DAY + 6, 2 * DAY)]
+    hardly = shown_days(task_of(values, DAY + 10, horizons=150))
+    assert [(day.name, day.first // DAY) for day in hardly] == [("most", 2), ("least", 3)]
 
 
 def test_days_and_sensors_that_are_hardly_known_are_no_examples() -> None:
@@ -251,16 +259,16 @@ def test_days_and_sensors_that_are_hardly_known_are_no_examples() -> None:
     values[2 * DAY : 2 * DAY + 200, :] = np.nan
     values[3 * DAY : 3 * DAY + 200, 2] = np.nan
     values[3 * DAY + 150, 4] = 50
-    days = example_days(task_of(values, DAY))
+    days = example_days(task_of(values, DAY), DAY)
     assert [(day.name, day.first // DAY, day.sensor) for day in days] == [("most", 1, 0), ("least", 3, 4)]
     values[DAY:] = np.nan
-    assert example_days(task_of(values, DAY)) == []
+    assert example_days(task_of(values, DAY), DAY) == []
 
 
 def test_of_volume_days_have_more_or_less_traffic() -> None:
     values = jams((0, 0), (1, 0), (2, 0))
     values[2 * DAY :, 3] = 90
     values[3 * DAY :, :] *= 0.5
-    [most, median, least] = example_days(task_of(values, DAY, target="volume"))
+    [most, median, least] = example_days(task_of(values, DAY, target="volume"), DAY)
     assert [day.first // DAY for day in (most, median, least)] == [2, 1, 3]
     assert (most.sensor, least.sensor) == (3, 3)

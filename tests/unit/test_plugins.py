@@ -13,7 +13,7 @@ from roadcast.blobs.file import FileBlobs
 from roadcast.forecasting.contract import PROMISES, Promise
 from roadcast.forecasting.forecasters import Added
 from roadcast.forecasting.graph import Graph
-from roadcast.pipeline.champion import MODEL, load_champion, load_version
+from roadcast.pipeline.champion import load_version
 from roadcast.plugins import GROUP, load
 from roadcast.registry.manifest import ModelRefused
 from roadcast.registry.registry import Registry
@@ -120,9 +120,7 @@ def test_it_is_trained_saved_and_loaded_like_ours(tmp_path: Path) -> None:
     assert model.training.forecaster == "weekly_naive"
     registry = Registry(FileBlobs(tmp_path / "models"), lambda: datetime.now(UTC))
     version = registry.save(model)
-    registry.promote(MODEL, version, datetime.now(UTC), {})
-    champion, state = load_champion(registry, 6, 300, added=added), history_of(speeds(DAY, seed=1))
-    assert champion is not None
+    champion, state = load_version(registry, version, 6, 300, added), history_of(speeds(DAY, seed=1))
     learnt = added[0].forecaster.fit(history_of(speeds(3 * DAY)), Graph(), "speed", 6)
     assert champion.trained.fitted["speed"].forecast(state).median.tobytes() == learnt.forecast(state).median.tobytes()
     with pytest.raises(ModelRefused, match="found the forecaster weekly_naive, expected one of last_value, profile"):

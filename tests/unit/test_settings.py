@@ -86,7 +86,7 @@ def test_a_bad_value_is_named_with_its_remedy(monkeypatch, name, value, said):
     assert "\n" not in str(refused.value)
 
 
-@pytest.mark.parametrize("secret", ["your-secret-key-here", "hunter2", ""])
+@pytest.mark.parametrize("secret", ["your-secret-key-here", "hunter2", "", " " * 40])
 def test_production_refuses_a_default_or_short_secret_without_showing_it(secret, monkeypatch):
     monkeypatch.setenv("SECRET_KEY", secret)
     with pytest.raises(SettingsError) as refused:

@@ -367,6 +367,15 @@ def test_a_pems_station_is_stamped_with_the_end_of_its_interval(tmp_path: Path) 
     assert source.sensors[1] == Sensor("715900", road="Fwy 5", direction="N")
 
 
+@pytest.mark.parametrize("share", ["abc", "-1", "101", "1e3"])
+def test_a_share_of_observed_values_that_cannot_be_refuses_its_row(tmp_path: Path, share: str) -> None:
+    source, chunks = read(written(tmp_path, PEMS.replace("ML,.43,119,100,271", f"ML,.43,119,{share},271")), LOS_ANGELES)
+    assert [sensor for sensor, _, _ in readings(chunks)] == ["715900"]
+    assert [(r.index, r.field, r.value) for r in rejections(chunks)] == [(1, "observed", share), (4, "volume", -3.0)]
+    assert rejections(chunks)[0].reason == "expected a number from 0 to 100 %"
+    assert source.rows == 5
+
+
 def test_pems_metadata_beside_the_file_describes_its_stations(tmp_path: Path) -> None:
     written(tmp_path, PEMS_META, "d07_text_meta_2012_02_23.txt")
     source, _ = read(written(tmp_path, PEMS, "d07_text_station_5min_2012_03_01.txt"), LOS_ANGELES)
@@ -395,8 +404,8 @@ ROW = st.tuples(st.sampled_from(["A", "B", ""]), STAMP, CELL, CELL, CELL).map(li
 def test_every_row_is_a_reading_a_rejection_or_missing(tmp_path: Path, rows: list[list[str]], *, zero: bool) -> None:
     lines = [",".join(row) for row in rows]
     path = written(tmp_path, "\n".join(["sensor_id,timestamp,speed,volume,occupancy", *lines]))
-    _, chunks = read(path, FormatOptions("America/Los_Angeles", zero_is_missing=zero))
-    assert sum(chunk.rows for chunk in chunks) == sum(bool(line) for line in lines)
+    source, chunks = read(path, FormatOptions("America/Los_Angeles", zero_is_missing=zero))
+    assert sum(chunk.rows for chunk in chunks) == source.rows == sum(bool(line) for line in lines)
     for chunk in chunks:
         assert len(chunk.rejections) == chunk.rejected
         assert len({rejection.index for rejection in chunk.rejections}) == chunk.rejected

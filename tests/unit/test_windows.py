@@ -115,9 +115,13 @@ def test_local_days_follow_the_clock_change():
     assert np.diff(days).tolist() == [1]
 
 
-def heard(closer, sensors, at, *, through=None, now=0.0):
+FAR = 1_000_000 * TICK
+"""A clock that has passed all windows, as that of a replay always has."""
+
+
+def heard(closer, sensors, at, *, through=None, now=0.0, clock=FAR):
     sensors = np.array(sensors, np.int32)
-    return closer.observe(sensors, np.full(len(sensors), at, np.int64), through, now)
+    return closer.observe(sensors, np.full(len(sensors), at, np.int64), through, clock, now)
 
 
 @pytest.fixture
@@ -156,10 +160,49 @@ def test_a_source_can_say_that_it_has_sent_all(closer):
 
 
 def test_a_window_closes_when_nothing_more_comes(closer):
+    assert closer.wait(FAR, 90.0) == []
     assert heard(closer, [1], 11 * TICK, now=100.0) == []
-    assert closer.idle(129.0) == []
-    assert closer.idle(130.0) == [11 * TICK]
-    assert closer.idle(500.0) == []
+    assert closer.wait(FAR, 129.0) == []
+    assert closer.wait(FAR, 130.0) == [11 * TICK]
+    assert closer.wait(FAR, 500.0) == []
+
+
+def test_a_window_that_is_due_closes_when_the_clock_has_passed_its_end(closer):
+    assert heard(closer, [1, 2, 3, 4], 11 * TICK, clock=11 * TICK - 1) == []
+    assert closer.wait(11 * TICK - 1, 1.0) == []
+    assert closer.wait(11 * TICK, 2.0) == [11 * TICK]
+    assert closer.wait(12 * TICK, 3.0) == []
+
+
+def test_nor_does_a_source_that_says_that_it_has_sent_all_close_windows_to_come(closer):
+    assert heard(closer, [1], 11 * TICK, through=12 * TICK, clock=11 * TICK) == [11 * TICK]
+    assert closer.wait(12 * TICK, 0.0) == [12 * TICK]
+
+
+def test_nor_does_silence_close_windows_to_come(closer):
+    """A fast sensor has reported it; the others do when it is over, and are waited for from then on."""
+    assert heard(closer, [1], 11 * TICK, now=100.0, clock=11 * TICK - 200_000) == []
+    assert closer.wait(11 * TICK - 1, 299.0) == []
+    assert closer.wait(11 * TICK, 300.0) == []
+    assert closer.wait(11 * TICK + 2000, 302.0) == []
+    assert heard(closer, [2, 3, 4], 11 * TICK, now=302.0, clock=11 * TICK + 2000) == [11 * TICK]
+
+
+def test_silence_closes_windows_shorter_than_it(closer):
+    assert closer.wait(10 * TICK, 0.0) == []
+    assert heard(closer, [1], 12 * TICK, now=100.0, clock=10 * TICK + 1) == []
+    for now in range(101, 130):
+        assert closer.wait(11 * TICK + (now - 101) * TICK, float(now)) == []
+    assert closer.wait(40 * TICK, 131.0) == [11 * TICK]
+    assert closer.wait(40 * TICK, 132.0) == []
+    assert closer.wait(50 * TICK, 162.0) == [12 * TICK]
+
+
+def test_what_another_feed_had_reported_early_closes_no_window_of_this_one(closer):
+    assert heard(closer, [1, 2, 3, 4], 20 * TICK, clock=10 * TICK) == []
+    closer.resume(9 * TICK)
+    assert closer.wait(FAR, 0.0) == []
+    assert closer.wait(FAR, 1000.0) == []
 
 
 def test_late_readings_close_nothing_again(closer):
@@ -169,7 +212,7 @@ def test_late_readings_close_nothing_again(closer):
 def test_the_first_readings_close_every_window_that_they_fill():
     closer = Closer(TICK, 30.0)
     at = ints(3 * TICK, 4 * TICK, 5 * TICK)
-    assert closer.observe(np.zeros(3, np.int32), at, None, 0.0) == [3 * TICK, 4 * TICK, 5 * TICK]
+    assert closer.observe(np.zeros(3, np.int32), at, None, FAR, 0.0) == [3 * TICK, 4 * TICK, 5 * TICK]
 
 
 def test_a_long_silence_does_not_close_windows_without_end(closer):

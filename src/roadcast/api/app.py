@@ -18,9 +18,11 @@ from roadcast.api.routes import (
     analytics,
     docs,
     incidents,
+    models,
     network,
     predictions,
     readings,
+    scoreboard,
     sensors,
     system,
     traffic,
@@ -54,7 +56,10 @@ def create_app(
     )
     answer_with_problems(app)
     describe(app)
-    for module in (traffic, readings, predictions, analytics, sensors, incidents, network, system, docs, socket):
+    for module in (
+        traffic, readings, scoreboard, predictions,  # whose paths end in an id, which is none of the scoreboard's words
+        models, analytics, sensors, incidents, network, system, docs, socket,
+    ):  # fmt: skip
         app.include_router(module.router)
     docs.mount_files(app)
     for middleware in (BodyLimit, Failures, Cors, FeedStated):  # the last added is the first to see a request

@@ -10,8 +10,10 @@ from roadcast.domain.clock import FeedClock
 from roadcast.domain.incident import Incident
 from roadcast.domain.reading import Account, ReadingBatch, Source
 from roadcast.domain.units import Units
+from roadcast.forecasting.explanation import Explanation
 from roadcast.live.hub import Hub
 from roadcast.live.state import LiveState
+from roadcast.registry.registry import Registry
 from roadcast.services import Board
 from roadcast.storage.engine import Database
 
@@ -40,7 +42,7 @@ class Request:
 
 
 class Predictor(Protocol):
-    """Issues forecasts."""
+    """Issues forecasts, and explains them."""
 
     async def request(self, far_sensor_no: int | None = None) -> Request:
         """Ask for an issue of the newest readings, without waiting for it.
@@ -58,6 +60,15 @@ class Predictor(Protocol):
 
     def expected(self, issued_ms: int) -> bool:
         """Whether that issue is being made, or has its turn still to come."""
+        ...
+
+    async def explain(self, issued_ms: int, sensor_no: int, step: int) -> Explanation:
+        """What the forecast that an issue gave of a sensor `step` windows ahead is made of, by what was known then.
+
+        Raises:
+            NotFound: the issue is no longer kept.
+            Unavailable: who made it is down or busy.
+        """
         ...
 
 
@@ -102,6 +113,8 @@ class ApiContext:
     door: Door
     predictor: Predictor
     incidents: IncidentDesk
+    registry: Registry
+    training_counts: Mapping[str, int]
     units: Units
     timezone: str
     interval_s: int

@@ -2,16 +2,18 @@
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Annotated, cast
+from typing import Annotated, Any, cast
 
 from fastapi import Depends, Path, Query
+from starlette.convertors import Convertor, register_url_convertor
 from starlette.requests import HTTPConnection
 from starlette.types import Scope
 
 from roadcast.api.context import ApiContext
-from roadcast.api.fields import Time, invalid
+from roadcast.api.fields import Time, Whole, invalid
 from roadcast.api.problems import shown
-from roadcast.domain.times import from_ms, to_ms
+from roadcast.domain.forecast import LONGEST_MINUTES
+from roadcast.domain.times import from_ms, rfc3339, to_ms
 from roadcast.errors import FieldError, InvalidInput, NotFound
 from roadcast.live.analytics import Analyst, Subject
 from roadcast.live.documents import Presenter
@@ -45,9 +47,9 @@ def presenter(context: ApiContext) -> Presenter:
 
 Present = Annotated[Presenter, Depends(_presenter)]
 
-Hours = Annotated[int, Query(ge=1, le=168, description="Hours back from the time that `Roadcast-As-Of` states.")]
-Days = Annotated[int, Query(ge=1, le=365, description="Days back from the feed's clock.")]
-Limit = Annotated[int, Query(ge=1, le=MOST, description="At most so many; `Link` leads to the next ones.")]
+Hours = Annotated[Whole, Query(ge=1, le=168, description="Hours back from the time that `Roadcast-As-Of` states.")]
+Days = Annotated[Whole, Query(ge=1, le=365, description="Days back from the feed's clock.")]
+Limit = Annotated[Whole, Query(ge=1, le=MOST, description="At most so many; `Link` leads to the next ones.")]
 AsOf = Annotated[
     Time | None,
     Query(description="Answer as it was known at this time (RFC 3339).", examples=["2024-01-15T10:30:00Z"]),
@@ -60,13 +62,41 @@ AS_OF = "as_of"
 """Under this name the request's state holds the time for which it asks."""
 
 
-async def _known_at(connection: HTTPConnection, as_of: AsOf = None) -> datetime | None:
+async def _known_at(connection: HTTPConnection, context: Context, as_of: AsOf = None) -> datetime | None:
+    now = context.clock.now()
+    if as_of is not None and as_of - now > timedelta(seconds=context.max_future_s):
+        ahead = (
+            f"expected at most {context.max_future_s} s (MAX_FUTURE_S) ahead of the clock, which is at {rfc3339(now)}"
+        )
+        raise invalid(AS_OF, connection.query_params[AS_OF], ahead)
     setattr(connection.state, AS_OF, as_of)
     return as_of
 
 
 KnownAt = Annotated[datetime | None, Depends(_known_at)]
 """The past time for which an answer is asked, which its header states."""
+
+
+HORIZON_BOUNDS: dict[str, Any] = {"minimum": 1, "maximum": LONGEST_MINUTES}
+"""Told in the description; what is out of them is refused with the bound that holds."""
+HorizonMinutes = Annotated[Whole | None, Query(description="Only this horizon.", json_schema_extra=HORIZON_BOUNDS)]
+
+
+def is_horizon(context: ApiContext, minutes: int, most: int) -> bool:
+    """Whether forecasts can be made so far ahead, where they reach `most` minutes."""
+    return 0 < minutes <= most and minutes * 60 % context.interval_s == 0
+
+
+def expect_horizon(context: ApiContext, minutes: int | None, most: int | None = None) -> None:
+    """Whoever asks for one horizon asks for one that there is, as far as issues reach or `most` minutes.
+
+    Raises:
+        InvalidInput: there is none such.
+    """
+    most = most or context.horizon_minutes
+    if minutes is not None and not is_horizon(context, minutes, most):
+        interval = f"{context.interval_s / 60:g}"
+        raise invalid("horizon_minutes", minutes, f"expected a multiple of {interval} minutes, at most {most}")
 
 
 def find_sensor(context: ApiContext, sensor_id: str) -> Subject:
@@ -90,6 +120,21 @@ async def _filter(
 
 
 OneSensor = Annotated[Subject | None, Depends(_filter)]
+
+
+class _CodeInPath(Convertor[str]):
+    """What of a path names a sensor: slashes too, but not nothing, or a slash at the end of a list would name one."""
+
+    regex = ".+"
+
+    def convert(self, value: str) -> str:
+        return value
+
+    def to_string(self, value: str) -> str:
+        return value
+
+
+register_url_convertor("code", _CodeInPath())
 
 
 async def _named(context: Context, sensor_id: Annotated[str, Path(examples=["SENSOR_001"])]) -> Subject:
@@ -166,4 +211,4 @@ def window_end(context: ApiContext, at: datetime) -> datetime:
 def analyst(context: ApiContext, reader: Reader, subject: Subject | None = None) -> Analyst:
     """Looks at the network, or at one sensor, up to now."""
     now, until = now_for(context, None), until_for(context, None)
-    return Analyst(reader, now, until, context.timezone, context.units, subject)
+    return Analyst(reader, now, until, context.timezone, context.interval_s, context.units, subject)

@@ -21,6 +21,7 @@ problems. The live stream is at `/ws/real-time`.
 TAGS = [
     {"name": "traffic", "description": "Readings, new, past and summed up."},
     {"name": "predictions", "description": "Forecasts, and how good they were."},
+    {"name": "models", "description": "Trained models, and how they came to serve."},
     {"name": "analytics", "description": "Congestion, patterns, trends."},
     {"name": "sensors", "description": "Detector stations."},
     {"name": "incidents", "description": "What disturbs traffic."},
@@ -97,7 +98,8 @@ def _give_examples(operation: Mapping[str, Any]) -> None:
 
 def _illustrate(content: Mapping[str, Any], value: object) -> None:
     for media in content.values():
-        media["example"] = value
+        if media["schema"].get("format") != "binary":
+            media["example"] = value
 
 
 def _say_problem(content: dict[str, Any]) -> None:

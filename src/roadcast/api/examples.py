@@ -24,6 +24,33 @@ STATISTICS: Mapping[str, object] = {
     "unit": "mph",
     "as_of": "2024-01-15T10:30:42Z",
 }
+MODELS: Mapping[str, object] = {
+    "model": "traffic",
+    "champion": "20240114-090412.518-3f2a9c1b7d4e",
+    "versions": [
+        {
+            "version": "20240114-090412.518-3f2a9c1b7d4e",
+            "champion": True,
+            "refused": None,
+            "forecaster": "blend",
+            "created_at": "2024-01-14T09:04:12.518000Z",
+            "learnt_from": "2023-11-19T09:05:00Z",
+            "learnt_until": "2024-01-14T09:00:00Z",
+            "targets": ["speed", "volume"],
+            "sensors": 207,
+            "metrics": {"targets": 2414880.0, "rmse": 6.016, "mae": 3.182, "skill": 0.086, "profile_rmse": 6.582},
+        }
+    ],
+    "changes": [
+        {
+            "action": "promoted",
+            "version": "20240114-090412.518-3f2a9c1b7d4e",
+            "effective_at": "2024-01-14T09:00:00Z",
+            "recorded_at": "2024-01-14T09:04:12.620000Z",
+            "evidence": {"reason": "RMSE 6.016 mph, 8.6% below profile's 6.582.", "rmse": 6.016, "profile_rmse": 6.582},
+        }
+    ],
+}
 FORECAST: Mapping[str, object] = {
     "id": "018d0cab-c440-801e-8000-000000000001",
     "sensor_id": "SENSOR_001",
@@ -45,7 +72,25 @@ GENERATED: Mapping[str, object] = {
     "prediction_id": FORECAST["id"],
     "estimated_completion": "2024-01-15T10:35:00Z",
 }
-PREDICTION: Mapping[str, object] = {"prediction_id": FORECAST["id"], "status": "completed", "prediction": FORECAST}
+PREDICTION: Mapping[str, object] = {
+    "prediction_id": FORECAST["id"],
+    "status": "completed",
+    "detail": None,
+    "prediction": FORECAST,
+}
+EXPLANATION: Mapping[str, object] = {
+    "prediction": FORECAST,
+    "parts": {"typical_day": 52.3, "deviation_now": -6.4, "last_value": None, "neighbours": -3.2, "rest": -0.9},
+    "exact": True,
+    "doubt": None,
+    "model_name": FORECAST["model_name"],
+    "model_version": FORECAST["model_version"],
+    "similar_days": [
+        {"date": "2024-01-08", "distance": 2.31, "speed_then": 40.2},
+        {"date": "2023-12-18", "distance": 2.94, "speed_then": 43.75},
+        {"date": "2024-01-09", "distance": 3.6, "speed_then": None},
+    ],
+}
 CONGESTION: Mapping[str, object] = {
     "metric_name": "traffic_congestion",
     "time_period": "last_24_hours",
@@ -62,6 +107,7 @@ CONGESTION: Mapping[str, object] = {
     "summary": {
         "congestion_percentage": 35.2,
         "avg_speed_overall": 45.8,
+        "weighting": "volume",
         "congested_hours": 8,
         "unit": "mph",
         "scheme": {
@@ -83,6 +129,7 @@ PATTERNS: Mapping[str, object] = {
         "slowest_hour": 8,
         "slowest_day_of_week": 1,
         "avg_speed_overall": 52.3,
+        "weighting": "volume",
         "timezone": "America/Los_Angeles",
         "unit": "mph",
     },
@@ -101,6 +148,7 @@ TRENDS: Mapping[str, object] = {
         "slope_high": 0.05,
         "confidence_level": 0.95,
         "avg_speed_overall": 53.1,
+        "weighting": "volume",
         "timezone": "America/Los_Angeles",
         "unit": "mph",
     },
@@ -116,14 +164,27 @@ ERRORS: Mapping[str, object] = {
 }
 ACCURACY: Mapping[str, object] = {
     "days": 7,
+    "from_day": "2024-01-08",
+    "timezone": "America/Los_Angeles",
     "unit": "mph",
     "models": [
         {
             "model": "served",
             "horizon_minutes": 30,
             **ERRORS,
+            "baseline_better": False,
             "jam": {"count": 1_310, "mae": 6.02, "rmse": 8.34, "mape": 24.11, "bias": 0.942, "skill": 0.2047},
-            "interval": {"count": 17_280, "coverage_80": 0.8012, "width_80": 8.42},
+            "onset": {"count": 312, "mae": 14.87, "rmse": 19.2, "mape": 61.5, "bias": 8.114, "skill": 0.1133},
+            "interval": {
+                "count": 17_280,
+                "coverage_80": 0.8012,
+                "coverage_90": 0.9006,
+                "width_80": 8.42,
+                "width_90": 12.31,
+                "winkler_80": 15.81,
+                "winkler_90": 20.21,
+            },
+            "ece": 0.0041,
             "reliability": [
                 {
                     "confidence_from": 0.8,
@@ -136,6 +197,32 @@ ACCURACY: Mapping[str, object] = {
         }
     ],
 }
+EXPORTED = {
+    "issued_at": "2024-01-15T10:30:00Z",
+    "target_time": "2024-01-15T11:00:00Z",
+    "sensor_id": "SENSOR_001",
+    "horizon_minutes": 30,
+    "model_name": "graph_autoregression",
+    "model_version": "2024-01-15T05:00Z",
+    "unit": "mph",
+    "predicted_speed": 44.9,
+    "p05": 38.1,
+    "p10": 39.9,
+    "p25": 42.6,
+    "p50": 44.9,
+    "p75": 46.8,
+    "p90": 49.2,
+    "p95": 51.0,
+    "confidence": 0.8125,
+    "tolerance": 5.0,
+    "actual_speed": 43.25,
+    "reference_speed": 65.0,
+    "state": "medium",
+    "near_onset": "false",
+    "candidate_last_value": 45.5,
+    "candidate_profile": 46.125,
+}
+EXPORT = "\n".join([",".join(EXPORTED), ",".join(map(str, EXPORTED.values())), ""])
 ACCOUNT: Mapping[str, object] = {
     "received": 3,
     "accepted": 1,
@@ -266,8 +353,10 @@ ANSWERS: Mapping[str, object] = {
     "post_readings": ACCOUNT,
     "get_latest_predictions": [FORECAST],
     "get_prediction_accuracy": ACCURACY,
+    "export_predictions": EXPORT,
     "generate_prediction": GENERATED,
     "get_prediction": PREDICTION,
+    "explain_prediction": EXPLANATION,
     "get_congestion": CONGESTION,
     "get_patterns": PATTERNS,
     "get_trends": TRENDS,
@@ -280,6 +369,7 @@ ANSWERS: Mapping[str, object] = {
     "edit_incident": {**INCIDENT, "lanes": 2},
     "close_incident": {**INCIDENT, "status": "closed", "ended_at": "2024-01-15T10:55:30Z"},
     "get_network": {"type": "FeatureCollection", "features": [POINT, LINE]},
+    "get_models": MODELS,
     "get_network_state": STATE,
     "get_system_status": STATUS,
     "get_health": HEALTH,

@@ -15,6 +15,7 @@ FIRST = datetime(1990, 1, 1, tzinfo=UTC)
 """No reading is older."""
 _TIME = re.compile(r"(\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:)(\d\d)((?:\.\d+)?(?:[Zz]|[+-]\d\d:\d\d))", re.ASCII)
 _LOST_PLUS = re.compile(r":\d\d(?:\.\d+)? \d\d:\d\d", re.ASCII)
+_NUMBER = re.compile(r"-?\d+(?:\.\d+)?(?:[Ee][+-]?\d+)?", re.ASCII)
 _UNSTORABLE = re.compile(r"[\x00\ud800-\udfff]")
 """NUL, and halves of characters, which JSON can carry and UTF-8 cannot."""
 
@@ -36,11 +37,12 @@ def parse_time(value: object) -> datetime:
     leap = second == "60"
     try:
         at = datetime.fromisoformat(f"{minute}{'59' if leap else second}{rest.upper()}").astimezone(UTC)
+        at += timedelta(seconds=leap)
     except (ValueError, OverflowError) as error:
         raise ValueError(EXPECTED_TIME) from error
-    if leap and (at.hour, at.minute) != (23, 59):
+    if leap and (at.hour, at.minute) != (0, 0):
         raise ValueError(EXPECTED_TIME)
-    return at + timedelta(seconds=leap)
+    return at
 
 
 def parse_code(value: object) -> str:
@@ -65,6 +67,12 @@ def _storable(text: str) -> str:
     return text
 
 
+def _number(value: object) -> object:
+    if isinstance(value, str) and not _NUMBER.fullmatch(value):
+        raise ValueError("expected a number in plain digits")
+    return value
+
+
 def _recent(at: datetime) -> datetime:
     if at < FIRST:
         raise ValueError(f"expected a time from {FIRST.year} on")
@@ -79,5 +87,9 @@ Code = Annotated[
     WithJsonSchema({"type": "string", "minLength": 1, "maxLength": LONGEST_CODE}),
 ]
 """A field that takes a sensor's code or another short name."""
+Whole = Annotated[int, BeforeValidator(_number)]
+"""A parameter that takes a whole number."""
+Share = Annotated[float, BeforeValidator(_number)]
+"""A parameter that takes a share."""
 Text = Annotated[str, Field(max_length=LONGEST_TEXT), AfterValidator(_storable)]
 """A field that takes prose."""

@@ -68,6 +68,10 @@ class _Live(Collector):
         yield frames
         yield CounterMetricFamily("roadcast_websocket_dropped_frames", "Dropped for slow clients.", hub.dropped)
         yield GaugeMetricFamily("roadcast_sensors", "Sensors known.", len(state.sensors))
+        models = CounterMetricFamily("roadcast_models", "What was done to models.", labels=["done"])
+        for done, count in self._context.training_counts.items():
+            models.add_metric([done], count)
+        yield models
         yield from self._age()
         yield from self._parts()
 

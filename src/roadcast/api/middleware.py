@@ -8,7 +8,7 @@ from http import HTTPStatus
 import structlog
 from asgi_correlation_id import correlation_id
 from fastapi import Request
-from starlette.datastructures import MutableHeaders
+from starlette.datastructures import Headers, MutableHeaders
 from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -23,6 +23,8 @@ from roadcast.errors import FieldError
 AS_OF_HEADER = "Roadcast-As-Of"
 FEED_HEADER = "Roadcast-Feed"
 LONGEST_REQUEST_ID = 128
+IDENTITY = "identity"
+"""The encoding that is none."""
 QUIET = frozenset({"/health", "/metrics"})
 """Routes that machines ask every few seconds."""
 
@@ -161,7 +163,7 @@ class Cors:
 
 
 class BodyLimit:
-    """Refuses a body above the limit, by what is declared or while it arrives, and one that takes too long."""
+    """Refuses a body that is encoded, one above the limit, by what is declared or while it arrives, and a slow one."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -177,6 +179,8 @@ class BodyLimit:
         async def limited() -> Message:
             # Raised where the route reads the body, so that it is answered like every other error.
             nonlocal size, whole
+            if (encoding := Headers(scope=scope).get("content-encoding", IDENTITY)) != IDENTITY:
+                raise _encoded(encoding)
             if (declared := _declared(scope)) > limit:
                 raise _too_large(declared, limit)
             try:
@@ -191,6 +195,10 @@ class BodyLimit:
             return message
 
         return await self._app(scope, limited, send)
+
+
+def _encoded(encoding: str) -> Refused:
+    return Refused(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, FieldError("Content-Encoding", encoding, "expected none"))
 
 
 def _declared(scope: Scope) -> int:

@@ -4,7 +4,7 @@ import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from http import HTTPStatus
-from typing import Any
+from typing import Any, cast
 
 import structlog
 from fastapi import FastAPI, HTTPException, Request
@@ -83,11 +83,24 @@ def problem(
 
 
 def shown(value: object) -> Any:
-    """A value as it can be echoed, up to `LONGEST_VALUE` characters: what is neither text nor a number as JSON."""
+    """A value as it can be echoed: text up to `LONGEST_VALUE` characters, and as text, too, what is longer as JSON.
+
+    So are numbers that not every reader of JSON gets right.
+    """
     exact = abs(value) < 1 << 53 if isinstance(value, int) else isinstance(value, float) and math.isfinite(value)
     if value is None or exact:
         return value
-    text = value if isinstance(value, str) else _as_json(value)
+    if isinstance(value, str):
+        return _shortened(value)
+    text = _as_json(value)
+    if len(text) > LONGEST_VALUE or not isinstance(value, list | dict):
+        return _shortened(text)
+    if isinstance(value, list):
+        return [shown(item) for item in cast("list[object]", value)]
+    return {_shortened(str(name)): shown(item) for name, item in cast("dict[object, object]", value).items()}
+
+
+def _shortened(text: str) -> str:
     text = text.encode(errors="replace").decode()  # JSON can carry halves of characters, which nobody can encode
     return text if len(text) <= LONGEST_VALUE else text[:LONGEST_VALUE] + "…"
 
@@ -122,7 +135,7 @@ NOT_FOUND: Responses = {404: {"model": Problem, "description": "There is no such
 JSON_BODY: Responses = {
     408: {"model": Problem, "description": "The body did not arrive in time."},
     413: {"model": Problem, "description": "The body exceeds MAX_BODY_BYTES."},
-    415: {"model": Problem, "description": "The body is not declared as JSON."},
+    415: {"model": Problem, "description": "The body is encoded, or not declared as JSON."},
 }
 """What any route with a body may answer besides."""
 CONFLICT: Responses = {409: {"model": Problem, "description": "Its state does not allow it."}}

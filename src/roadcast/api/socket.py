@@ -30,8 +30,9 @@ from roadcast.live.hub import Channel, Data, Document, Frame, Outbox, Position, 
 
 SEND_TIMEOUT_S = 10.0
 MISSED_HEARTBEATS = 3
-LARGEST_MESSAGE = 65_536
 MOST_SENSORS = 5_000
+LARGEST_MESSAGE = 524_288
+"""Bytes: holds a filter of as many sensors, with codes of 64 ASCII characters. A connection holds one at a time."""
 
 CLIENT_MESSAGES = ("subscribe", "unsubscribe", "pong", "get_status")
 
@@ -130,7 +131,7 @@ class _Connection:
             message = await self.socket.receive()
             if message["type"] == "websocket.disconnect":
                 raise _Ended(f"the client left with {message.get('code')}")
-            text: str | bytes = message.get("text") or message.get("bytes") or b""
+            text: str | bytes = message.get("bytes") or message.get("text") or ""
             if len(text) > LARGEST_MESSAGE:
                 raise _Ended(f"a message exceeded {LARGEST_MESSAGE} bytes", CloseCode.TOO_LARGE)
             self.take(text)
@@ -237,7 +238,8 @@ def _decoded(text: str | bytes) -> Document:
     try:
         message: object = orjson.loads(text)
     except orjson.JSONDecodeError as error:
-        raise invalid("message", text, f"expected JSON: {error}") from error
+        sent = text if isinstance(text, str) else text.decode(errors="replace")
+        raise invalid("message", sent, f"expected JSON: {error}") from error
     if not isinstance(message, dict):
         raise invalid("message", message, "expected an object with a type")
     return cast("Document", message)

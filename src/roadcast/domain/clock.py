@@ -16,6 +16,8 @@ def wall_clock() -> datetime:
 
 NO_FEED = "none"
 """The name of the feed before anything was sent."""
+DEMO = "demo"
+"""The name of the feed that is simulated."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +61,11 @@ class FeedClock:
     def mode(self) -> str:
         """`live` or `replayed`."""
         return "replayed" if self.feed.replayed else "live"
+
+    @property
+    def said(self) -> str:
+        """Name and mode, for people."""
+        return f"{self.name}, {self.mode}"
 
     @property
     def simulated(self) -> bool:

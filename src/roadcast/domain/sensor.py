@@ -7,12 +7,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 LONGEST_CODE = 64
-EXPECTED_CODE = f"expected a string of 1 to {LONGEST_CODE} printable characters without spaces around them"
+STEPS = (".", "..")
+"""What clients take out of a path before they send it: no address could name such a sensor."""
+EXPECTED_CODE = (
+    f"expected a string of 1 to {LONGEST_CODE} printable characters without spaces around them, "
+    f"other than {' and '.join(STEPS)}"
+)
 
 
 def is_code(text: str) -> bool:
     """Whether it can name a sensor: people and machines can handle it, and what looks the same is the same."""
-    return 0 < len(text) <= LONGEST_CODE and text.isprintable() and text == text.strip()
+    return 0 < len(text) <= LONGEST_CODE and text.isprintable() and text == text.strip() and text not in STEPS
 
 
 @dataclass(frozen=True, slots=True)

@@ -82,10 +82,12 @@ class Cluster:
         """Make the cluster where there is none; see that the one there is can be used.
 
         Raises:
-            StartError: it cannot be made, or belongs to another version.
+            StartError: it cannot be made, is none, or belongs to another version.
         """
-        if not self.folder.exists():
+        if not os.path.lexists(self.folder):
             self._make()
+        if not self.folder.is_dir():
+            raise StartError(f"{self.folder} is not a folder.", remedy="Move it away, or set another DATA_DIR.")
         if not os.access(self.folder, os.R_OK | os.X_OK):
             raise StartError(f"{self.folder} is another user's.", remedy="Run as that user, or set another DATA_DIR.")
         self._refuse_other_version()
@@ -133,8 +135,11 @@ class Cluster:
         major = ours.stdout.split()[-1].partition(".")[0]
         try:
             theirs = (self.data / "PG_VERSION").read_text().strip()
-        except FileNotFoundError:
-            theirs = "none"
+        except FileNotFoundError as error:
+            raise StartError(
+                f"{self.folder} holds no database.",
+                remedy="Restore it from a backup; or remove it, and a new one is made.",
+            ) from error
         if theirs != major:
             raise StartError(
                 f"{self.folder} holds data of PostgreSQL {theirs}; this is PostgreSQL {major}.",

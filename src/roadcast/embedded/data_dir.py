@@ -34,6 +34,11 @@ def own(data_dir: Path) -> int:
         except BaseException:
             os.close(lock)
             raise
+    except FileExistsError as error:
+        what = f"a link to {data_dir.readlink()}, which is not there" if data_dir.is_symlink() else "not a folder"
+        raise StartError(
+            f"DATA_DIR={data_dir} is {what}.", remedy="Set DATA_DIR to a folder, or to where one can be made."
+        ) from error
     except OSError as error:
         raise StartError(
             f"DATA_DIR={data_dir} cannot be written: {error.strerror}.",

@@ -74,6 +74,11 @@ class EmbeddedPostgres:
         """Where it is, once started; the same after every restart."""
         return PostgresAddress(HOST, self._port, USER, self._cluster.password, DATABASE)
 
+    @property
+    def pause_s(self) -> float:
+        """The pause before it was, or will be, started again; 0: it never ended."""
+        return self._restarts.pause_s
+
     def start(self) -> None:
         """Find the server that an earlier owner left running, or start one; returns before it accepts connections.
 

@@ -51,6 +51,12 @@ SCHEME = CongestionScheme(
     ),
 )
 CONGESTED_BELOW = SCHEME.cut_offs[CongestionLevel.LOW]
+JAM_BELOW = SCHEME.cut_offs[CongestionLevel.MEDIUM]
+"""Traffic under this share of the reference speed, `high` or `severe`, is jammed."""
+UNKNOWN = "unknown"
+STATES = ("low", "medium", "high", "severe", UNKNOWN)
+"""The levels from light to severe, and what is said where no reference speed is known."""
+JAM_STATES = ("high", "severe")
 
 
 def level(ratio: float | None) -> CongestionLevel | None:
@@ -58,6 +64,13 @@ def level(ratio: float | None) -> CongestionLevel | None:
     if ratio is None or math.isnan(ratio):
         return None
     return next((name for name, cut_off in SCHEME.cut_offs.items() if ratio >= cut_off), CongestionLevel.SEVERE)
+
+
+def states(speed: NDArray[np.floating[Any]], reference: NDArray[np.floating[Any]]) -> NDArray[np.int64]:
+    """The place in `STATES` of every speed, against a reference speed that may be unknown (NaN)."""
+    ratio = speed / np.where(reference > 0, reference, np.nan)
+    passed = np.digitize(ratio, sorted(SCHEME.cut_offs.values())[1:])
+    return np.where(np.isnan(ratio), STATES.index(UNKNOWN), len(SCHEME.cut_offs) - 1 - passed).astype(np.int64)
 
 
 def reference_speed(speed: NDArray[np.floating[Any]], occupancy: NDArray[np.floating[Any]]) -> NDArray[np.float64]:

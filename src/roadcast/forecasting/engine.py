@@ -11,18 +11,22 @@ from numpy.typing import NDArray
 from roadcast.domain.times import DAY_MS, from_ms
 from roadcast.forecasting.calibration import Calibration, Tolerance
 from roadcast.forecasting.evaluation import REHEARSED_SHARE, Task, rehearse
+from roadcast.forecasting.explanation import Explained, explain
 from roadcast.forecasting.forecaster import Fitted, Forecaster
 from roadcast.forecasting.forecasters import QUICK
 from roadcast.forecasting.graph import Graph
 from roadcast.forecasting.history import SPEED, STATE_TICKS, VOLUME, History, last_observed
 from roadcast.forecasting.judge import Judge
+from roadcast.forecasting.profile import FittedProfile, Profile
+from roadcast.forecasting.trained import Trained
 
 
 @dataclass(frozen=True, slots=True)
 class Issue:
     """The forecasts of all sensors S at horizons H = 1, 2, … ticks after `issued_ms`. NaN is unknown.
 
-    model: the forecaster that serves; model_version: the end of what it was fitted on, or `unfitted`;
+    model: the forecaster that serves; model_version: of the trained model, else the end of what the forecaster was
+    fitted on, or `unfitted`;
     speed: [S, H] mph; volume: [S, H] vehicles per interval; quantiles: [S, H, Q] mph at `forecaster.PROBABILITIES`;
     tolerance: [S, H] mph; confidence: [S, H] probability that the speed comes true within the tolerance;
     age_ticks: [S] age of the last speed, STATE_TICKS where there is none so young;
@@ -44,7 +48,7 @@ class Issue:
 
 
 class Memory(NamedTuple):
-    """What was known of each forecaster's errors when it issued, by its name."""
+    """What was known of each forecaster's errors when it issued, under the keys of `Engine.calibrations`."""
 
     issued_ms: int
     calibrations: Mapping[str, Calibration]
@@ -60,12 +64,18 @@ class Past(NamedTuple):
     history: History
 
 
+def calibration_key(forecaster: str, version: str = "") -> str:
+    """Under which its errors are known: those of a trained model are of that version alone."""
+    return f"{forecaster} {version}" if version else forecaster
+
+
 @dataclass(slots=True)
 class _Contender:
     """A forecaster that has learnt, and what is known of its errors of speed."""
 
+    version: str
     speed: Fitted
-    volume: Fitted
+    volume: Fitted | None
     judge: Judge
 
 
@@ -73,14 +83,29 @@ class _Contender:
 class Engine:
     """Holds everything that a running forecast needs.
 
-    `step` learns from each new tick and forecasts the next ones.
+    `step` learns from each new tick and forecasts the next ones. Beside the forecasters that it fits itself, a trained
+    model can be adopted: the champion.
     """
 
     horizons: int
     tolerance: Tolerance
     forecasters: Sequence[Forecaster] = QUICK
-    _version: str = field(default="unfitted", init=False)
+    _references: NDArray[np.float32] = field(init=False)
+    _champion: str = field(default="", init=False)
     _contenders: dict[str, _Contender] = field(default_factory=dict[str, _Contender], init=False)
+
+    def __post_init__(self) -> None:
+        self._references = np.empty(0, np.float32)
+
+    def adopt(self, champion: Trained | None, version: str = "") -> None:
+        """Let a trained model compete, in place of the one before and of a forecaster of the same name; or none."""
+        self._contenders.pop(self._champion, None)
+        self._champion = champion.forecaster if champion else ""
+        if champion is not None:
+            judge = self._new_judge(champion.forecaster)
+            judge.calibration = deepcopy(champion.calibration)
+            fitted = champion.fitted
+            self._contenders[champion.forecaster] = _Contender(version, fitted[SPEED], fitted.get(VOLUME), judge)
 
     def fit(
         self, history: History, graph: Graph, reference_speed: NDArray[np.float32], past: Past | None = None
@@ -89,23 +114,28 @@ class Engine:
 
         past: to go on from.
         """
+        self._references = reference_speed
+        version = f"{from_ms(history.end_ms):%Y-%m-%dT%H:%MZ}" if len(history) else "unfitted"
         enough = len(history) * history.interval_ms * (1 - REHEARSED_SHARE) >= DAY_MS
         task = Task(history, graph, SPEED, self.horizons, len(history), self.tolerance)
-        for forecaster in self.forecasters:
-            name, before = forecaster.name, self._contenders.get(forecaster.name)
+        fitted = {forecaster.name: forecaster for forecaster in self.forecasters if forecaster.name != self._champion}
+        for name, forecaster in fitted.items():
+            before = self._contenders.get(name)
             speed, volume = (forecaster.fit(history, graph, target, self.horizons) for target in (SPEED, VOLUME))
             judge = before.judge if before else self._new_judge(name)
-            judge.reference = reference_speed
-            self._contenders[name] = _Contender(speed, volume, judge)
+            self._contenders[name] = _Contender(version, speed, volume, judge)
+        if self._champion:  # the last one, whenever it was adopted
+            self._contenders[self._champion] = self._contenders.pop(self._champion)
+        for name, contender in self._contenders.items():
+            contender.judge.reference = reference_speed
             if past is not None:
-                self._remember(name, past)
-            if enough and not judge.calibration.rehearsals:
-                judge.calibration = rehearse(forecaster, task)
-        self._version = f"{from_ms(history.end_ms):%Y-%m-%dT%H:%MZ}" if len(history) else "unfitted"
+                self._remember(contender, past)
+            if enough and not contender.judge.calibration.rehearsals:
+                contender.judge.calibration = rehearse(fitted[name], task)
 
     def calibrations(self) -> dict[str, Calibration]:
-        """What is known of every forecaster's errors, by its name."""
-        return {name: each.judge.calibration for name, each in self._contenders.items()}
+        """What is known of every forecaster's errors, by its name, and that of its version where it was trained."""
+        return {self._key(each): each.judge.calibration for each in self._contenders.values()}
 
     def step(self, state: History) -> Issue:
         """Learn from the state's last tick what earlier forecasts were worth, and forecast what follows it.
@@ -120,9 +150,9 @@ class Engine:
         return Issue(
             issued_ms=state.end_ms,
             model=served,
-            model_version=self._version,
+            model_version=self._contenders[served].version,
             speed=judged[served].point,
-            volume=self._contenders[served].volume.forecast(state).point,
+            volume=self._volume(served).forecast(state).point,
             quantiles=judged[served].quantiles,
             confidence=judged[served].confidence,
             tolerance=judged[served].tolerance,
@@ -131,20 +161,39 @@ class Engine:
             calibrations=deepcopy(self.calibrations()),
         )
 
-    def _new_judge(self, name: str) -> Judge:
-        return Judge(name, SPEED, self.tolerance, np.empty(0, np.float32), Calibration.empty(self.horizons))
+    def explain(self, state: History, model: str, sensor: int) -> Explained:
+        """What the speeds that `model`, or else the one that serves, forecasts of a sensor are made of."""
+        name = model if model in self._contenders else self._served()
+        naive = self._contenders.get(Profile().name)
+        typical = {} if naive is None else {SPEED: naive.speed, VOLUME: naive.volume}
+        profiles = {target: fitted for target, fitted in typical.items() if isinstance(fitted, FittedProfile)}
+        return Explained(
+            name, self._contenders[name].version, *explain(self._contenders[name].speed, profiles, state, SPEED, sensor)
+        )
 
-    def _remember(self, name: str, past: Past) -> None:
+    def _new_judge(self, name: str) -> Judge:
+        return Judge(name, SPEED, self.tolerance, self._references, Calibration.empty(self.horizons))
+
+    def _key(self, each: _Contender) -> str:
+        name = each.judge.name
+        return calibration_key(name, each.version if name == self._champion else "")
+
+    def _volume(self, served: str) -> Fitted:
+        """Who forecasts volumes: the one that serves, or the last of the others, where it has not learnt them."""
+        fitted = (self._contenders[served].volume, *(each.volume for each in reversed(self._contenders.values())))
+        return next(volume for volume in fitted if volume is not None)
+
+    def _remember(self, each: _Contender, past: Past) -> None:
         """Take up what was known of a forecaster at each issue, as if these had just been made."""
-        each, history = self._contenders[name], past.history
+        key, history = self._key(each), past.history
         for issued_ms, calibrations in past.memories:
             ticks = len(history) - (history.end_ms - issued_ms) // history.interval_ms
-            calibration = calibrations.get(name)
+            calibration = calibrations.get(key)
             if ticks > 0 and calibration is not None and len(calibration.offsets) == self.horizons:
-                each.judge.remember(each.speed, history.until(ticks), calibration)
+                each.judge.remember(each.speed, history.until(ticks), deepcopy(calibration))
 
     def _served(self) -> str:
-        """The forecaster with the lowest root mean square error over all horizons; the first while errors are few.
+        """The forecaster with the least root mean square error over all horizons; the first while errors are few.
 
         Squares, because a jam that is missed costs more than many small errors in free flow, of which there are most.
         """

@@ -12,11 +12,12 @@ LEAST_SHARE = 0.75
 """A day, or a sensor on it, with less than this share of the test's fullest day is no example: hours differ more."""
 
 
-def example_days(task: Task) -> list[ExampleDay]:
-    """Up to three days of the test, the most jammed first, each told by its most jammed sensor."""
-    jam = _jam(task)[task.test_from :]
-    day = task.history.calendar().day[task.test_from :]
-    first, spans = task.test_from, _spans(day)
+def example_days(task: Task, first: int) -> list[ExampleDay]:
+    """Up to three days of the test, the most jammed first, each told by its most jammed sensor.
+
+    first: the tick from which on there are forecasts at the longest horizon.
+    """
+    jam, spans = _jam(task)[first:], _spans(task.history.calendar().day[first:])
     full = LEAST_SHARE * max((stop - start for start, stop in spans), default=0)
     found: list[tuple[float, ExampleDay]] = []
     for start, stop in spans:

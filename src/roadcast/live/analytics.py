@@ -1,10 +1,11 @@
 """What the rollups say over time: congestion, patterns and trends, for REST and `analytics_update` alike.
 
 Everything is summed first and divided afterwards (`windows.Totals`), of the network from its rollups, of one sensor
-from its readings. Days and hours are local; an hour's time is its start.
+from its readings. All speeds and ratios of an answer have one weighting, that of all of its readings together: `volume`
+where each speed has a volume above zero, else `none`. Days and hours are local; an hour's time is its start.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass
 from datetime import date, datetime, time, timedelta
 from typing import Generic, Literal, TypeVar
@@ -33,12 +34,16 @@ from roadcast.storage.engine import Reader
 from roadcast.storage.readings import Rows
 from roadcast.windows import SUMS, Totals, group, local_day, row_sums
 
+COMPLETE_SHARE = 0.75
+"""A day is complete when at least this share of its windows hold readings."""
 _THURSDAY = 3
 """The weekday of the first day of 1970, from Monday 0."""
 
+Weighting = Literal["volume", "none"]
 Level = Literal["low", "medium", "high", "severe", "unknown"]
 Point = TypeVar("Point")
 Summary = TypeVar("Summary")
+Key = TypeVar("Key")
 
 
 class Envelope(TypedDict, Generic[Point, Summary]):
@@ -71,10 +76,14 @@ class CongestionPoint(TypedDict):
 
 
 class CongestionSummary(TypedDict):
-    """`congestion_percentage` is the share of readings under the first cut-off, in per cent."""
+    """`congestion_percentage` is the share of readings under the first cut-off, in per cent.
+
+    `weighting` is that of every speed and ratio: `volume` where every speed has a volume above zero, else `none`.
+    """
 
     congestion_percentage: float | None
     avg_speed_overall: float | None
+    weighting: Weighting
     congested_hours: int
     unit: SpeedUnit
     scheme: Scheme
@@ -92,17 +101,25 @@ class PatternPoint(TypedDict, total=False):
 
 
 class PatternSummary(TypedDict):
-    """The extremes, by average speed."""
+    """The extremes, by average speed.
+
+    `weighting` is that of every speed: `volume` where every speed has a volume above zero, else `none`.
+    """
 
     slowest_hour: int | None
     slowest_day_of_week: int | None
     avg_speed_overall: float | None
+    weighting: Weighting
     timezone: str
     unit: SpeedUnit
 
 
 class TrendPoint(TypedDict):
-    """One local day; the day of `generated_at` is not complete yet."""
+    """One local day.
+
+    It is `complete` when it is over and at least three quarters of its windows hold readings: of 276, 288 or 300
+    windows of 5 minutes, as the day has 23, 24 or 25 hours.
+    """
 
     date: date
     avg_speed: float | None
@@ -112,13 +129,17 @@ class TrendPoint(TypedDict):
 
 
 class TrendSummary(TypedDict):
-    """The slope of average speed over complete days by least squares, with its interval; null for under three."""
+    """The slope of average speed over complete days by least squares, with its interval; null for under three.
+
+    `weighting` is that of every speed: `volume` where every speed has a volume above zero, else `none`.
+    """
 
     slope_per_day: float | None
     slope_low: float | None
     slope_high: float | None
     confidence_level: float
     avg_speed_overall: float | None
+    weighting: Weighting
     timezone: str
     unit: SpeedUnit
 
@@ -144,6 +165,7 @@ class Analyst:
     now: datetime
     until: datetime
     timezone: str
+    interval_s: int
     units: Units
     subject: Subject | None = None
 
@@ -160,6 +182,7 @@ class Analyst:
 
     def _congestion(self, points: Sequence[tuple[datetime, Totals]], period: str) -> CongestionDocument:
         overall = add_up(totals for _, totals in points)
+        points = weighted_as(overall, points)
         return {
             "metric_name": "traffic_congestion",
             "time_period": period,
@@ -167,6 +190,7 @@ class Analyst:
             "summary": {
                 "congestion_percentage": rounded_number(overall.congested_share, 1, 100),
                 "avg_speed_overall": self._speed(overall),
+                "weighting": overall.weighting,
                 "congested_hours": sum(_congested(totals) for _, totals in points),
                 "unit": speed_unit(self.units),
                 "scheme": scheme_document(),
@@ -195,6 +219,8 @@ class Analyst:
             rows = await self._rows(since, self.subject)
             hours = self._grouped(rows, _local_hour(rows.ts_ms, self.timezone))
             weekdays = self._grouped(rows, (local_day(rows.ts_ms, self.timezone) + _THURSDAY) % 7 + 1)
+        overall = add_up(totals for _, totals in weekdays)
+        hours, weekdays = weighted_as(overall, hours), weighted_as(overall, weekdays)
         hourly: list[PatternPoint] = [{"type": "hourly", "hour": hour, **self._pattern(t)} for hour, t in hours]
         daily: list[PatternPoint] = [{"type": "daily", "day_of_week": day, **self._pattern(t)} for day, t in weekdays]
         return {
@@ -204,7 +230,8 @@ class Analyst:
             "summary": {
                 "slowest_hour": _slowest(hours),
                 "slowest_day_of_week": _slowest(weekdays),
-                "avg_speed_overall": self._speed(add_up(totals for _, totals in weekdays)),
+                "avg_speed_overall": self._speed(overall),
+                "weighting": overall.weighting,
                 "timezone": self.timezone,
                 "unit": speed_unit(self.units),
             },
@@ -225,23 +252,34 @@ class Analyst:
         since = datetime.combine(today - timedelta(days=days), time(), zone)
         number = self.subject.number if self.subject else None
         found = await rollups.by_day(self.reader, since, self.until, self.timezone, number)
-        return self._trends([(date.fromisoformat(day), totals) for day, totals in found], today, f"last_{days}_days")
+        held = await rollups.windows_by_day(self.reader, since, self.until, self.timezone, self.interval_s, number)
+        by_date = [(date.fromisoformat(day), totals) for day, totals in found]
+        complete = {
+            day
+            for day, _ in by_date
+            if day < today
+            and held.get(day.isoformat(), 0) >= COMPLETE_SHARE * windows_of_day(day, zone, self.interval_s)
+        }
+        return self._trends(by_date, complete, f"last_{days}_days")
 
-    def _trends(self, days: Sequence[tuple[date, Totals]], today: date, period: str) -> TrendDocument:
-        known = [(day.toordinal(), t.speed) for day, t in days if day < today and t.speed is not None]
+    def _trends(self, days: Sequence[tuple[date, Totals]], complete: Set[date], period: str) -> TrendDocument:
+        overall = add_up(totals for _, totals in days)
+        days = weighted_as(overall, days)
+        known = [(day.toordinal(), t.speed) for day, t in days if day in complete and t.speed is not None]
         line = trend([day for day, _ in known], [speed for _, speed in known])
         slope, low, high = (line.slope, line.low, line.high) if line else (None, None, None)
         factor = self.units.speed_per_mph
         return {
             "metric_name": "traffic_trends",
             "time_period": period,
-            "data_points": [self._day(day, totals, complete=day < today) for day, totals in days],
+            "data_points": [self._day(day, totals, complete=day in complete) for day, totals in days],
             "summary": {
                 "slope_per_day": rounded_number(slope, 4, factor),
                 "slope_low": rounded_number(low, 4, factor),
                 "slope_high": rounded_number(high, 4, factor),
                 "confidence_level": CONFIDENCE,
-                "avg_speed_overall": self._speed(add_up(totals for _, totals in days)),
+                "avg_speed_overall": self._speed(overall),
+                "weighting": overall.weighting,
                 "timezone": self.timezone,
                 "unit": speed_unit(self.units),
             },
@@ -268,6 +306,12 @@ class Analyst:
         return rounded_number(totals.speed, SPEED_DECIMALS, self.units.speed_per_mph)
 
 
+def windows_of_day(day: date, zone: ZoneInfo, interval_s: int) -> float:
+    """How many windows a local day has: its hours are 23 or 25 where the clocks change."""
+    start, end = (datetime.combine(midnight, time(), zone) for midnight in (day, day + timedelta(days=1)))
+    return (end.timestamp() - start.timestamp()) / interval_s
+
+
 def grouped(rows: Rows, keys: NDArray[np.int64], sensors: Mapping[int, Sensor]) -> list[tuple[int, Totals]]:
     """Readings summed per key [n], ascending."""
     references = {number: sensor.free_speed for number, sensor in sensors.items()}
@@ -285,6 +329,13 @@ def add_up(parts: Iterable[Totals]) -> Totals:
         for name in SUMS:
             sums[name] += part.sums[name]
     return Totals(sums)
+
+
+def weighted_as(whole: Totals, parts: Iterable[tuple[Key, Totals]]) -> list[tuple[Key, Totals]]:
+    """The parts of a whole that is not weighted by volume, not weighted either; as they are where it is."""
+    if whole.weighting == "volume":
+        return list(parts)
+    return [(key, Totals({**totals.sums, "weighted_n": 0})) for key, totals in parts]
 
 
 def scheme_document() -> Scheme:

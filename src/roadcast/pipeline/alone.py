@@ -14,7 +14,6 @@ class Alone:
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        self._held = asyncio.Event()
         self._holding: asyncio.Task[None] | None = None
 
     async def begin(self) -> None:
@@ -24,26 +23,30 @@ class Alone:
             Conflict: another system has it.
             Unavailable: the database is away.
         """
-        self._holding = asyncio.create_task(self._hold())
-        waiting = asyncio.create_task(self._held.wait())
-        await asyncio.wait({self._holding, waiting}, return_when=asyncio.FIRST_COMPLETED)
-        waiting.cancel()
-        if self._holding.done():
-            await self._holding
+        self._holding = await self._take()
 
     async def keep(self, board: Board) -> None:
         """Hold it until the connection is lost; called again, take it again."""
-        if self._holding is None:
-            await self.begin()
-        board.report("lock", Status.OK)
-        holding, self._holding = self._holding, None
+        holding, self._holding = self._holding or await self._take(), None
+        if not holding.done():
+            board.report("lock", Status.OK)
         try:
-            if holding is not None:
-                await holding
+            await holding
         finally:
-            if holding is not None:
-                holding.cancel()
+            holding.cancel()
 
-    async def _hold(self) -> None:
-        self._held.clear()
-        await self._database.be_alone(self._held.set, PATIENCE_S)
+    async def _take(self) -> asyncio.Task[None]:
+        """What holds the place for as long as it runs."""
+        held = asyncio.Event()
+        holding = asyncio.create_task(self._database.be_alone(held.set, PATIENCE_S))
+        waiting = asyncio.create_task(held.wait())
+        try:
+            await asyncio.wait({holding, waiting}, return_when=asyncio.FIRST_COMPLETED)
+        except asyncio.CancelledError:
+            holding.cancel()
+            raise
+        finally:
+            waiting.cancel()
+        if holding.done():
+            await holding
+        return holding

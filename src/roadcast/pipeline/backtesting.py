@@ -93,7 +93,7 @@ def backtest(
     Raises:
         ChildDown: a forecaster failed.
     """
-    return asyncio.run(_judged(forecasters, Bench(task, example_days(task)), done))
+    return asyncio.run(_judged(forecasters, Bench(task, shown_days(task)), done))
 
 
 async def _judged(forecasters: Sequence[Forecaster], bench: "Bench", done: Callable[[Outcome], None]) -> list[Outcome]:
@@ -132,6 +132,11 @@ def judge(forecaster: Forecaster, task: Task, days: Sequence[ExampleDay] = ()) -
     for issued in issues(fitted, judge_of(forecaster, task, learnt), task, issue_ticks(task)):
         tally.add(issued)
     return Outcome(forecaster.name, rmse, tally, cpu_s, peak)
+
+
+def shown_days(task: Task) -> list[ExampleDay]:
+    """The example days of the part of the test that is forecast at the longest horizon."""
+    return example_days(task, issue_ticks(task).start + task.horizons - 1)
 
 
 def issue_ticks(task: Task) -> range:

@@ -1,18 +1,27 @@
 """The model that serves, out of the registry."""
 
+import asyncio
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from math import inf
 
+from roadcast.domain.model import MODEL
+from roadcast.errors import RoadcastError
 from roadcast.forecasting.features import feature_names
 from roadcast.forecasting.forecaster import Forecaster
 from roadcast.forecasting.forecasters import Added, every_forecaster
 from roadcast.forecasting.trained import Trained, restore
+from roadcast.registry.aliases import Change, named_at
 from roadcast.registry.manifest import ModelRefused, Training
 from roadcast.registry.registry import Registry
+from roadcast.services import Board, Status
 
-MODEL = "traffic"
-"""The name of the model in the registry. Its versions may be of different forecasters."""
+READ_EVERY_S = 1.0
+"""How long it can take until a promotion is noticed."""
+RETRY_EVERY_S = 60.0
+"""After so long one that could not be loaded is tried again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,17 +33,47 @@ class Champion:
     trained: Trained
 
 
-def load_champion(
-    registry: Registry, horizons: int, interval_s: int, at: datetime | None = None, added: Sequence[Added] = ()
-) -> Champion | None:
-    """The version in force at an event time, or the last one promoted; None where there is none.
+class Throne:
+    """Who is in force at an event time.
 
-    Raises:
-        NotFound: its files are gone.
-        ModelRefused: it is damaged, or was made for other code, horizons or intervals.
+    In place of one that cannot be loaded there is nobody, and the board says why.
     """
-    version = registry.named(MODEL, at=at)
-    return None if version is None else load_version(registry, version, horizons, interval_s, added)
+
+    def __init__(
+        self, registry: Registry, horizons: int, interval_s: int, board: Board, added: Sequence[Added] = ()
+    ) -> None:
+        self._registry = registry
+        self._horizons = horizons
+        self._interval_s = interval_s
+        self._board = board
+        self._added = added
+        self._history: Sequence[Change] = ()
+        self._read_s = self._retry_s = -inf
+        self._version: str | None = None
+        self._champion: Champion | None = None
+
+    async def at(self, at: datetime) -> Champion | None:
+        """The version in force, None where there is none, or none that can be loaded."""
+        now_s = time.monotonic()
+        try:
+            if now_s >= self._read_s + READ_EVERY_S:
+                self._history, self._read_s = await asyncio.to_thread(self._registry.history, MODEL), now_s
+            version = named_at(self._history, at)
+            if version != self._version or now_s >= self._retry_s:
+                self._version, self._champion, self._retry_s = version, None, inf
+                if version is not None:
+                    self._champion = await asyncio.to_thread(self._load, version)
+                self._board.report("model", Status.OK, f"{version} serves" if version else "none is promoted")
+        except (RoadcastError, OSError) as error:
+            self._retry_s = now_s + RETRY_EVERY_S
+            message, remedy = str(error), "See that MODEL_STORE can be read."
+            if isinstance(error, RoadcastError):
+                message, remedy = error.message, error.remedy
+            self._board.report("model", Status.DEGRADED, f"{message} The quick forecasters serve.", remedy)
+        return self._champion
+
+    def _load(self, version: str) -> Champion:
+        return load_version(self._registry, version, self._horizons, self._interval_s, self._added)
 
 
 def load_version(
@@ -43,7 +82,8 @@ def load_version(
     """One version of the model.
 
     Raises:
-        NotFound, ModelRefused: as in `load_champion`.
+        NotFound: its files are gone.
+        ModelRefused: it is damaged, or was made for other code, horizons or intervals.
     """
     model = registry.load(MODEL, version, feature_names(horizons))
     training, file = model.training, f"{MODEL}/{version}"

@@ -23,6 +23,8 @@ MISSES = 2
 """The database is down when it has not answered so many times in a row: one slow second alarms nobody."""
 COUNT_PERIOD_S = 30.0
 """How often silent sensors are counted, at least; while they are too many, at every look."""
+WRITE_PERIOD_S = 5.0
+"""How often the database is asked whether it takes writes; while it takes none, at every look."""
 SILENT_SHARE = 0.5
 """A feed is degraded when a larger share of the sensors of the last days is silent."""
 STILL_SENDS = "See that the detectors' source still sends."
@@ -51,6 +53,7 @@ class Detect:
         self._silent = ""
         self._count_s = min(COUNT_PERIOD_S, stale_after_s / 4)
         self._counted_s = -self._count_s
+        self._tried_s = -WRITE_PERIOD_S
         self._changes: asyncio.Queue[tuple[Part | None, Part]] = asyncio.Queue(_QUEUE)
         board.on_change(self._note)
 
@@ -83,8 +86,19 @@ class Detect:
                 self._board.report("database", Status.DOWN, error.message, error.remedy)
             return
         self._misses = 0
-        self._board.report("database", Status.OK)
+        await self._look_at_writing()
         self._look_at_feed(newest_ms)
+
+    async def _look_at_writing(self) -> None:
+        """Nobody may be writing just now: it is tried."""
+        database = self._database
+        if database.read_only or time.monotonic() - self._tried_s >= WRITE_PERIOD_S:
+            self._tried_s = time.monotonic()
+            await database.try_writing()
+        if (refused := database.read_only) is None:
+            self._board.report("database", Status.OK)
+        else:
+            self._board.report("database", Status.DEGRADED, refused.message, refused.remedy)
 
     async def _count_silent(self, reader: Reader) -> str:
         """What to say where too many sensors of the last days are silent; else nothing."""
@@ -108,7 +122,7 @@ class Detect:
         elif not self._clock.feed.replayed and self._silent:
             self._board.report("feed", Status.DEGRADED, self._silent, STILL_SENDS)
         else:
-            self._board.report("feed", Status.OK, f"{self._clock.name}, {self._clock.mode}")
+            self._board.report("feed", Status.OK, self._clock.said)
 
     async def _tell(self, old: Part | None, new: Part) -> None:
         worse = (Status.DEGRADED, Status.DOWN)

@@ -1,5 +1,6 @@
 """The forecaster's process, which learns from a history that comes piece by piece, and what serves without it."""
 
+import math
 import time
 from dataclasses import dataclass, replace
 from typing import cast
@@ -9,20 +10,26 @@ import structlog
 from numpy.typing import NDArray
 
 from roadcast.child import Child, ChildDown
+from roadcast.domain.times import from_ms
 from roadcast.domain.units import TOLERANCE_SHARE
+from roadcast.errors import Unavailable
 from roadcast.forecasting.calibration import Tolerance
 from roadcast.forecasting.engine import Engine, Issue, Past
+from roadcast.forecasting.explanation import Explained
 from roadcast.forecasting.forecaster import Forecaster
 from roadcast.forecasting.forecasters import QUICK
 from roadcast.forecasting.graph import Graph
 from roadcast.forecasting.history import History
 from roadcast.forecasting.last_value import LastValue
+from roadcast.forecasting.trained import Trained
+from roadcast.pipeline.champion import Throne
 from roadcast.pipeline.past import Gathering, Pieces, Span, hand_over
 from roadcast.services import Board, Status
 
 log = structlog.get_logger()
 
 STEP_TIMEOUT_S = 60.0
+EXPLAIN_TIMEOUT_S = 60.0
 FIT_TIMEOUT_S = 900.0
 _PAUSES_S = (1, 2, 5, 15, 60, 300)
 
@@ -50,6 +57,10 @@ class Learner(Gathering):
         super().__init__()
         self._engine = engine
 
+    def adopt(self, champion: Trained | None, version: str) -> None:
+        """Let the engine take a trained model, or none."""
+        self._engine.adopt(champion, version)
+
     def fit(self, graph: Graph, reference_speed: NDArray[np.float32], past: Past | None) -> int:
         """Fit on the history; on how many ticks."""
         history = self.gathered()
@@ -60,12 +71,18 @@ class Learner(Gathering):
         """The engine's next step."""
         return self._engine.step(state)
 
+    def explain(self, state: History, model: str, sensor: int) -> Explained:
+        """What the engine says of a forecast."""
+        return self._engine.explain(state, model, sensor)
+
 
 class ForecasterProcess:
     """Fits and steps in a child process; while that is down, the cheapest forecaster serves here."""
 
-    def __init__(self, config: EngineConfig, board: Board) -> None:
+    def __init__(self, config: EngineConfig, throne: Throne, board: Board) -> None:
         self._config = config
+        self._throne = throne
+        self._adopted: str | None = None
         self._board = board
         self._child = Child("forecaster", config.learner)
         self._fallback = config.engine(LastValue())
@@ -93,12 +110,15 @@ class ForecasterProcess:
         graph: Graph,
         reference_speed: NDArray[np.float32],
         past: Past | None,
+        at_ms: int,
     ) -> None:
-        """Fit on the pieces of a history; a new process goes on from `past`."""
+        """Fit on the pieces of a history, to forecast from a tick; a new process goes on from `past`."""
         began = time.monotonic()
         try:
             if not self._child.running:
                 self._child.start()
+                self._adopted = None
+            await self._adopt(at_ms)
             await hand_over(self._child, span, pieces)
             ticks = await self._child.call("fit", graph, reference_speed, past, timeout_s=FIT_TIMEOUT_S)
         except ChildDown as error:
@@ -112,10 +132,40 @@ class ForecasterProcess:
         """The next step of the engine, or of the fallback, which leaves nothing behind to go on from."""
         if self._child.running:
             try:
+                await self._adopt(state.end_ms)
                 return cast("Issue", await self._child.call("step", state, timeout_s=STEP_TIMEOUT_S))
             except ChildDown as error:
                 self._down(error)
         return replace(self._fallback.step(state), calibrations={})
+
+    async def _adopt(self, at_ms: int) -> None:
+        """Let the process take the model that is in force at a tick, if it has another one.
+
+        Raises:
+            ChildDown: it could not.
+        """
+        champion = await self._throne.at(from_ms(at_ms))
+        version = champion.version if champion else None
+        if version != self._adopted:
+            trained = champion.trained if champion else None
+            await self._child.call("adopt", trained, version or "", timeout_s=STEP_TIMEOUT_S)
+            self._adopted = version
+            log.info("champion", version=version or "none", forecaster=trained.forecaster if trained else "none")
+
+    async def explain(self, state: History, model: str, sensor: int) -> Explained:
+        """What a model's forecasts of a sensor are made of.
+
+        Raises:
+            Unavailable: the process is down.
+        """
+        if self._child.running:
+            try:
+                answer = await self._child.call("explain", state, model, sensor, timeout_s=EXPLAIN_TIMEOUT_S)
+                return cast("Explained", answer)
+            except ChildDown as error:
+                self._down(error)
+        pause_s = max(1, math.ceil(self._retry_at_s - time.monotonic()))
+        raise Unavailable("The forecaster's process is not there to explain anything.", retry_after_s=pause_s)
 
     def _down(self, error: ChildDown) -> None:
         """Fall back, and try again after a pause that grows."""

@@ -11,7 +11,7 @@ import structlog
 from roadcast.domain.clock import FeedClock
 from roadcast.errors import Unavailable
 from roadcast.services import Board, Status
-from roadcast.storage import asked, incidents, readings
+from roadcast.storage import asked, incidents, readings, scored_ticks, scores
 from roadcast.storage.engine import Database, Writer
 from roadcast.storage.partitions import DROPPED_AT_ONCE, Partitions
 
@@ -25,6 +25,8 @@ CLOSED_DAYS = 1
 """Days before this many are closed: hardly anything is still written to them."""
 ALERT_DAYS = 90
 """How long alerts are kept, on the feed's clock."""
+SCORE_DAYS = 366
+"""How long scores are kept: a little longer than anybody can ask for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +93,8 @@ class Housekeeping:
             dropped += gone
         async with self._patient() as writer:
             await incidents.forget_alerts(writer, now - timedelta(days=ALERT_DAYS))
+            await scored_ticks.forget_rest(writer)
+            await scores.forget_before(writer, _first(now, SCORE_DAYS))
             await asked.forget_before(writer, _first(now, self._retention.forecasts))
         if dropped:
             log.info("retention", days=len(dropped), oldest=str(dropped[0]))

@@ -21,7 +21,7 @@ from roadcast.storage.readings import Outcome
 
 @dataclass(slots=True)
 class Imported:
-    """What became of a file's rows."""
+    """What became of a file's rows, and of how many sensors there were readings among them."""
 
     account: Account = field(default_factory=Account)
     missing: int = 0
@@ -76,6 +76,7 @@ async def import_history(
     now = None if feed is None else FeedClock(lambda: from_ms(newest_ms), feed).now()
     oldest_ms = OLDEST_MS if now is None else oldest_kept(now, retention_days)
     last_ms = 0
+    heard: set[str] = set()
     for chunk in chunks:
         lines = [line_of(rejection) for rejection in chunk.rejections]
         done.account += Account(received=chunk.rejected, rejected=chunk.rejected)
@@ -84,6 +85,7 @@ async def import_history(
             checked = check(part, newest_ms=newest_ms, max_future_s=max_future_s, oldest_ms=oldest_ms)
             batch = part.take(checked.passed)
             done.account += await _record(database, recorder, batch)
+            heard.update(batch.codes[i] for i in map(int, np.unique(batch.sensor)))
             done.account += Account(received=len(checked.rejections), rejected=len(checked.rejections))
             lines += _lines(part, checked.rejections)
             last_ms = max(last_ms, int(batch.at_ms.max(initial=0)))
@@ -93,7 +95,7 @@ async def import_history(
             until_ms = (await readings.span(writer) or (0, last_ms))[1]
             done.references = len(await learn_references(writer, recorder, until_ms))
             await _stand_at(writer, f"{name} (imported)", last_ms)
-    done.sensors = len(recorder.numbers)
+    done.sensors = len(heard)
     return done
 
 

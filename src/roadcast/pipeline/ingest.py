@@ -32,13 +32,15 @@ log = structlog.get_logger()
 
 RETRY_PAUSE_S = 0.5
 """How long readings that could not be stored wait until it is tried once more."""
+LOOK_S = 1.0
+"""How often is looked, while nothing comes, whether the clock has passed the end of a window that is due."""
 GROUP_READINGS = 200_000
 """Readings that are stored in one transaction at most, so that memory and locks stay bounded."""
 
 
 @dataclass(frozen=True, slots=True)
 class IngestConfig:
-    """What ingest is told by the settings. `pinned_to`: the only feed that may hold the clock."""
+    """What ingest is told by the settings. `pinned_to`: the only feed that may hold the clock, which is simulated."""
 
     topic: str
     interval_ms: int
@@ -50,6 +52,10 @@ class IngestConfig:
     register_unknown: bool
     pinned_to: str | None = None
     retention_days: int | None = None
+
+    def may_lead(self, source: Source) -> bool:
+        """Whether a source may hold the clock: a name alone makes nobody the simulated feed."""
+        return self.pinned_to is None or (source.simulated and source.name == self.pinned_to)
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,8 +71,8 @@ class Ingest:
     """Checks, stores, closes windows and publishes.
 
     `visible` waits until this process's live state holds a position of the log, so that a reading that was
-    answered for is seen by the next request. `begun` has it read the state anew where a replay begins, to which later
-    readings are still to come.
+    answered for is seen by the next request. `begun` has it read the state anew where another feed begins, whose clock
+    decides which readings are still to come.
     """
 
     def __init__(
@@ -106,12 +112,11 @@ class Ingest:
             Conflict: another feed holds the clock.
             Unavailable: the queue is full or the database is away; nothing of the batch was taken.
         """
-        pinned = self._config.pinned_to
-        if pinned is not None and source.replayed and source.name != pinned:
+        if source.replayed and not self._config.may_lead(source):
             raise Conflict(
-                f"The {pinned} feed holds the clock, so {source.name!r} cannot be replayed.",
+                f"The {self._config.pinned_to} feed holds the clock, so {source.name!r} cannot be replayed.",
                 remedy="Start with FEED=none to replay a file.",
-                errors=(FieldError("source", source.name, f"expected {pinned}, or readings that are not replayed"),),
+                errors=(FieldError("source", source.name, "expected readings that are not replayed"),),
             )
         if self._board.is_down("database"):
             raise Unavailable("The database does not answer, so that nothing can be stored.", retry_after_s=5)
@@ -162,10 +167,10 @@ class Ingest:
         try:
             while True:
                 try:
-                    async with asyncio.timeout(self._config.idle_timeout_s / 4):
+                    async with asyncio.timeout(min(LOOK_S, self._config.idle_timeout_s / 4)):
                         await self._wake.wait()
                 except TimeoutError:
-                    await self._publish_ticks(self._closer.idle(time.monotonic()), 0)
+                    await self._publish_ticks(self._closer.wait(to_ms(self._clock.now()), time.monotonic()), 0)
                 self._wake.clear()
                 while jobs := self._take():
                     await self._serve(jobs)
@@ -237,8 +242,7 @@ class Ingest:
         unknown: frozenset[str] = frozenset()
         if not config.register_unknown and not job.source.simulated:
             unknown = frozenset(code for code in job.batch.codes if code not in self._recorder.numbers)
-        led = config.pinned_to in (None, job.source.name)
-        newest = self._clock.wall() if led else self._clock.now()
+        newest = self._clock.wall() if config.may_lead(job.source) else self._clock.now()
         return check(
             job.batch,
             newest_ms=to_ms(newest),
@@ -276,12 +280,12 @@ class Ingest:
             if self._in_doubt:
                 await changes.tell(writer)  # what was committed then, if anything, was never published
         self._in_doubt = False
-        earlier = feed.replayed and begins
         self._clock.feed = feed
         if begins:
             self._closer.resume(before_ms)
-        if earlier:
             await self._begun()
+        if begins and len(batch):  # said at once: whoever was answered does not read that there is none yet
+            self._board.report("feed", Status.OK, self._clock.said)
         return recorded
 
     def _window_before(self, at_ms: int) -> int:
@@ -299,7 +303,7 @@ class Ingest:
 
     def _feed_after(self, source: Source, newest_ms: int) -> Feed:
         """What feeds the system once `source` has sent up to `newest_ms`."""
-        if not newest_ms or self._config.pinned_to not in (None, source.name):
+        if not newest_ms or not self._config.may_lead(source):
             return self._clock.feed
         reached_at = from_ms(newest_ms) if source.replayed else None
         return self._clock.feed.then(Feed(source.name, source.replayed, source.simulated, reached_at))
@@ -310,7 +314,8 @@ class Ingest:
         if source.history:
             return
         await self._append([Record(m.sensor_id, encode(m)) for m in _messages(added, recorded.codes)])
-        closed = self._closer.observe(given.sensor_no, given.ts_ms, source.through_ms, time.monotonic())
+        clock_ms = to_ms(self._clock.now())
+        closed = self._closer.observe(given.sensor_no, given.ts_ms, source.through_ms, clock_ms, time.monotonic())
         await self._publish_ticks(closed, len(added))
 
     async def _publish_ticks(self, ticks: Sequence[int], rows: int) -> None:

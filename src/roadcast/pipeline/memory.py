@@ -25,6 +25,14 @@ async def keep(writer: Writer, issued_at: datetime, known: Mapping[str, Calibrat
     await calibrations.store(writer, issued_at, arrays, keep_after)
 
 
+async def newest(database: Database, until: datetime) -> Mapping[str, Calibration]:
+    """What was known at the last issue up to a time; nothing where none is kept."""
+    async with database.read() as reader:
+        known = await calibrations.until(reader, until)
+    last = [each for each in known if each.issued_at == known[-1].issued_at]
+    return {each.forecaster: from_parts(Calibration, dict(each.arrays)) for each in last}
+
+
 async def recall(
     database: Database, until_ms: int, interval_ms: int, timezone: str, holidays: tuple[int, ...] = ()
 ) -> Past | None:

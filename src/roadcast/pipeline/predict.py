@@ -13,8 +13,10 @@ from roadcast.domain.reading import VARIABLES
 from roadcast.domain.times import from_ms, to_ms
 from roadcast.errors import Unavailable
 from roadcast.forecasting.engine import Issue
+from roadcast.forecasting.explanation import Explanation
 from roadcast.forecasting.history import STATE_TICKS, History
-from roadcast.pipeline import memory
+from roadcast.pipeline import explaining, memory
+from roadcast.pipeline.champion import Throne
 from roadcast.pipeline.forecaster import EngineConfig, ForecasterProcess
 from roadcast.pipeline.issued import issue_records, issued_rows
 from roadcast.pipeline.past import Network, Span, read_pieces
@@ -73,6 +75,7 @@ class Predict:
         clock: FeedClock,
         board: Board,
         config: PredictConfig,
+        throne: Throne,
         learn_references: Callable[[int], Awaitable[int]],
     ) -> None:
         self._database = database
@@ -81,7 +84,7 @@ class Predict:
         self._board = board
         self._config = config
         self._learn_references = learn_references
-        self._forecaster = ForecasterProcess(config.engine, board)
+        self._forecaster = ForecasterProcess(config.engine, throne, board)
         self.partitions = Partitions("forecasts")
         self._network = Network({}, [])
         self._window = StateWindow(config.interval_ms)
@@ -154,6 +157,22 @@ class Predict:
         self._asked.set()
         ticks = 1 if issued_ms is None else max(1, (at_ms - issued_ms) // self._config.interval_ms)
         return Asked(at_ms, self._issue_s * min(ticks, CATCH_UP_TICKS))
+
+    async def explain(self, issued_ms: int, sensor_no: int, step: int) -> Explanation:
+        """What the forecast that an issue gave of a sensor `step` windows ahead is made of, by what was known then.
+
+        Raises:
+            NotFound: the issue is no longer kept.
+            Unavailable: the forecaster's process is down or busy.
+        """
+        config = self._config
+        known = await explaining.recall(
+            self._database, issued_ms, sensor_no, config.interval_ms, config.timezone, config.holidays
+        )
+        async with explaining.in_turn(self._turn):
+            state = known.state(self._network.size)
+            explained = await self._forecaster.explain(state, known.issue.model, sensor_no - 1)
+        return await asyncio.to_thread(explaining.explanation, known, explained, step)
 
     def is_asked(self, at_ms: int) -> bool:
         """Whether somebody waits for a tick's issue, which is made anew."""
@@ -328,7 +347,7 @@ class Predict:
                 reader, self._network, until_ms, config.interval_ms, config.timezone, holidays=config.holidays
             )
         pieces = read_pieces(self._database, span)
-        await self._forecaster.fit(span, pieces, self._network.graph, self._network.reference_speed, past)
+        await self._forecaster.fit(span, pieces, self._network.graph, self._network.reference_speed, past, at_ms)
         async with self._database.write() as writer:
             await marks.set_mark(writer, marks.FITTED, from_ms(until_ms))
 

@@ -1,30 +1,26 @@
 """Score: every issued forecast is compared with what came true, once its target has come."""
 
 import asyncio
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
-from datetime import date, datetime, timedelta
-from typing import Self
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
 
 import numpy as np
 from numpy.typing import NDArray
 
 from roadcast.domain.reading import SPEED
-from roadcast.domain.sensor import Sensor, free_speeds
-from roadcast.domain.times import EPOCH, from_ms, to_ms
-from roadcast.forecasting.metrics import MAPE_FLOOR_MPH
+from roadcast.domain.sensor import free_speeds
+from roadcast.domain.times import from_ms, to_ms
+from roadcast.flow.onsets import near_onsets, onsets, reach_ms
+from roadcast.forecasting.scoring import Issues, Truth
+from roadcast.scoreboard import Comparison
 from roadcast.services import Board, Status
-from roadcast.storage import forecasts, readings, scores, sensors
-from roadcast.storage.engine import Database
-from roadcast.storage.forecasts import Issues
-from roadcast.storage.readings import Rows
-from roadcast.storage.scores import SERVED, TENTHS, Score
+from roadcast.storage import forecasts, readings, scored_ticks, scores, sensors
+from roadcast.storage.engine import Database, Writer
 from roadcast.streaming.log import Log
 from roadcast.streaming.messages import IssueComplete, decode
-from roadcast.windows import local_day, tick_grid
+from roadcast.windows import tick_grid
 
-JAM_BELOW = 0.5
-"""A target counts as jam when its speed is under this share of the reference speed."""
 _BATCH_TICKS = 24
 _SETTLE_S = 2.0
 
@@ -43,6 +39,7 @@ class Scorer:
     """Follows the issues. Which windows are scored is stored with the sums, so that no target counts twice or never.
 
     A window is scored once, when the first issue that comes after it is complete, with the readings that are there.
+    Whether its targets were near the onset of a jam is known half an hour later, and summed up then, once.
     """
 
     def __init__(self, database: Database, log: Log, board: Board, config: ScoreConfig) -> None:
@@ -72,129 +69,103 @@ class Scorer:
 
     async def _begin(self) -> None:
         """Score what a crash has left, among all issues that are kept."""
-        async with self._database.write() as writer:
-            await scores.forget_rest(writer)
-            kept = await forecasts.span(writer)
+        async with self._database.read() as reader:
+            kept = await forecasts.span(reader)
         if kept is not None:
             await self._catch_up(*kept)
 
     async def _catch_up(self, after: datetime, until: datetime) -> None:
-        """Score the windows that end in (after, until] and were not scored yet."""
+        """Score the windows that end in (after, until] and were not scored yet, and the onsets known by then."""
         async with self._database.read() as reader:
-            due = await scores.due(reader, after, until)
-        for ticks in _batches([to_ms(at) for at in due], _BATCH_TICKS * self._config.interval_ms):
+            due = await scored_ticks.due(reader, after, until)
+        for ticks in self._batches(due):
             await self._score(ticks)
+        _, ahead_ms = reach_ms(self._config.interval_ms)
+        async with self._database.read() as reader:
+            due = await scored_ticks.onset_due(reader, until - timedelta(milliseconds=ahead_ms))
+        for ticks in self._batches(due):
+            await self._score_onsets(ticks)
 
-    async def _score(self, due: Sequence[int]) -> None:
+    def _batches(self, due: Sequence[datetime]) -> Iterator[list[datetime]]:
+        return batches(due, timedelta(milliseconds=_BATCH_TICKS * self._config.interval_ms))
+
+    async def _score(self, due: Sequence[datetime]) -> None:
         """Compare what was forecast for these ticks with what they brought."""
-        interval_ms, horizons = self._config.interval_ms, self._config.horizons
         async with self._database.write() as writer:
-            ticks = [to_ms(at) for at in await scores.claim(writer, [from_ms(at_ms) for at_ms in due])]
+            await scored_ticks.lock(writer)
+            ticks = await scored_ticks.unscored(writer, due)
             if not ticks:
                 return
-            since, before = from_ms(ticks[0] - horizons * interval_ms), from_ms(ticks[-1])
-            issues = await forecasts.between(writer, since, before, horizons)
-            rows = await readings.between(writer, ticks[0] - interval_ms, ticks[-1])
-            known = await sensors.every(writer)
-            observed = Observed.of(rows, known, ticks, interval_ms, self._config.timezone)
-            await scores.add(writer, await asyncio.to_thread(lambda: list(compare(issues, observed))))
+            speed, reference = await self._observed(writer, to_ms(ticks[0]), to_ms(ticks[-1]))
+            ends = np.array([to_ms(at) for at in ticks], np.int64)
+            numbers = np.arange(1, len(reference) + 1, dtype=np.int32)
+            at = (ends - ends[0]) // self._config.interval_ms
+            truth = Truth(ends, numbers, speed[at], np.tile(reference, (len(ends), 1)))
+            await scored_ticks.keep(writer, truth)
+            for issues in await self._issues(writer, ends):
+                compared = await self._compared(issues, truth)
+                await scores.add(writer, *await asyncio.to_thread(compared.by_state))
+                for sums in await asyncio.to_thread(list, compared.by_sensor()):
+                    await scores.add_by_sensor(writer, sums)
+
+    async def _score_onsets(self, due: Sequence[datetime]) -> None:
+        """Sum up apart what was forecast for these ticks near the onset of a jam."""
+        async with self._database.write() as writer:
+            await scored_ticks.lock(writer)
+            scored = await scored_ticks.of_times(writer, due)
+            if scored.onset_known.all():
+                return
+            truth = scored.truth.at(~scored.onset_known)
+            near = await self._near_onset(writer, truth.ends_ms)
+            await scored_ticks.keep_onsets(writer, truth.ends_ms, near)
+            if near.any():
+                numbers = (np.flatnonzero(near.any(axis=0)) + 1).tolist()
+                truth = truth.where(near[:, : len(truth.sensor_no)])  # sensors that came since are no part of it
+                for issues in await self._issues(writer, truth.ends_ms, numbers):
+                    compared = await self._compared(issues, truth)
+                    await scores.add(writer, *await asyncio.to_thread(compared.near_onset))
+
+    async def _observed(
+        self, writer: Writer, first_ms: int, last_ms: int
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """The speeds [T, S] of the successive ticks from one to another, and the reference speeds [S]."""
+        interval_ms = self._config.interval_ms
+        rows = await readings.between(writer, first_ms - interval_ms, last_ms)
+        known = await sensors.every(writer)
+        grid = tick_grid(
+            rows.sensor_no - 1, rows.ts_ms, rows.values,
+            end_ms=last_ms, ticks=(last_ms - first_ms) // interval_ms + 1, sensors=max(known, default=0),
+            interval_ms=interval_ms,
+        )  # fmt: skip
+        return grid[:, :, SPEED], free_speeds(known)
+
+    async def _near_onset(self, writer: Writer, ends: NDArray[np.int64]) -> NDArray[np.bool_]:
+        """Which sensors were near an onset at these ticks, [T, S]."""
+        interval_ms = self._config.interval_ms
+        behind_ms, ahead_ms = reach_ms(interval_ms)
+        first_ms = int(ends[0]) - behind_ms
+        speed, reference = await self._observed(writer, first_ms, int(ends[-1]) + ahead_ms)
+        near = near_onsets(onsets(speed, reference, interval_ms), interval_ms)
+        return near[(ends - first_ms) // interval_ms]
+
+    async def _issues(
+        self, writer: Writer, ends: NDArray[np.int64], numbers: Sequence[int] | None = None
+    ) -> list[Issues]:
+        """The issues that speak of these ticks."""
+        since_ms = int(ends[0]) - self._config.horizons * self._config.interval_ms
+        return await forecasts.between(writer, from_ms(since_ms), from_ms(int(ends[-1])), numbers)
+
+    async def _compared(self, issues: Issues, truth: Truth) -> Comparison:
+        return await asyncio.to_thread(Comparison.of, issues, truth, self._config.interval_ms, self._config.timezone)
 
 
-def _batches(ticks: Sequence[int], span_ms: int) -> Iterator[list[int]]:
-    """Ticks that lie within `span_ms` of each other: an outage must not become a long, empty grid."""
-    batch: list[int] = []
-    for tick_ms in ticks:
-        if batch and tick_ms - batch[0] >= span_ms:
+def batches(ticks: Sequence[datetime], span: timedelta) -> Iterator[list[datetime]]:
+    """Ticks that lie within `span` of each other: an outage must not become a long, empty grid."""
+    batch: list[datetime] = []
+    for tick in ticks:
+        if batch and tick - batch[0] >= span:
             yield batch
             batch = []
-        batch.append(tick_ms)
+        batch.append(tick)
     if batch:
         yield batch
-
-
-@dataclass(frozen=True, slots=True)
-class Observed:
-    """What came true: speed [T, S] of the ticks that end from `first_ms` on, their local days [T], references [S]."""
-
-    first_ms: int
-    interval_ms: int
-    speed: NDArray[np.float32]
-    day: NDArray[np.int64]
-    reference: NDArray[np.float32]
-
-    @classmethod
-    def of(cls, rows: Rows, known: Mapping[int, Sensor], ticks: Sequence[int], interval_ms: int, timezone: str) -> Self:
-        """From the readings of these ticks, ascending; those between them are left out. Sensors are by number - 1."""
-        ends = np.arange(ticks[0], ticks[-1] + 1, interval_ms, dtype=np.int64)
-        speed = tick_grid(
-            rows.sensor_no - 1, rows.ts_ms, rows.values,
-            end_ms=ticks[-1], ticks=len(ends), sensors=max(known, default=0), interval_ms=interval_ms,
-        )[:, :, SPEED]  # fmt: skip
-        speed[~np.isin(ends, ticks)] = np.nan
-        return cls(ticks[0], interval_ms, speed, local_day(ends, timezone), free_speeds(known))
-
-
-def compare(issues: Issues, observed: Observed) -> Iterator[Score]:
-    """The sums of the errors of every forecast whose target is among the observed ticks.
-
-    Only targets that were observed count: a missing reading is no truth.
-    """
-    minutes = observed.interval_ms // 60_000
-    for step in range(issues.speed.shape[1]):
-        target_ms = issues.issued_ms + (step + 1) * observed.interval_ms
-        tick = (target_ms - observed.first_ms) // observed.interval_ms
-        due = np.flatnonzero((tick >= 0) & (tick < len(observed.day)))
-        tick, sensor = tick[due], issues.sensor_no[due] - 1
-        actual = observed.speed[tick, sensor].astype(np.float64)
-        jam, day = actual / observed.reference[sensor] < JAM_BELOW, observed.day[tick]
-        for key in {(d, j) for d in np.unique(day).tolist() for j in (False, True)}:
-            at = np.flatnonzero((day == key[0]) & (jam == key[1]) & ~np.isnan(actual))
-            where = (EPOCH.date() + timedelta(days=key[0]), minutes * (step + 1), key[1])
-            yield from _scores(issues, due[at], step, actual[at], where)
-
-
-def _scores(
-    issues: Issues, rows: NDArray[np.intp], step: int, actual: NDArray[np.float64], where: tuple[date, int, bool]
-) -> Iterator[Score]:
-    """The scores of every forecaster, and of what was served, over some rows at one step."""
-    day, horizon, jam = where
-    for name, median in {SERVED: issues.speed, **issues.candidates}.items():
-        score = _score((day, name, horizon, jam), median[rows, step], actual)
-        if score.n:
-            yield _with_intervals(score, issues, rows, step, actual) if name == SERVED else score
-
-
-def _score(key: tuple[date, str, int, bool], median: NDArray[np.float32], actual: NDArray[np.float64]) -> Score:
-    known = ~np.isnan(median)
-    error, truth = (median - actual)[known], actual[known]
-    absolute = np.abs(error)
-    moving = truth >= MAPE_FLOOR_MPH
-    return Score(
-        *key,
-        n=len(error),
-        absolute=float(absolute.sum()),
-        square=float((error**2).sum()),
-        error=float(error.sum()),
-        relative_n=int(moving.sum()),
-        relative=float((absolute[moving] / truth[moving]).sum()),
-    )
-
-
-def _with_intervals(
-    score: Score, issues: Issues, rows: NDArray[np.intp], step: int, actual: NDArray[np.float64]
-) -> Score:
-    """Add how wide the 80 % interval was and what it covered, and what came of `confidence`, by its tenths."""
-    low, high = issues.low_80[rows, step], issues.high_80[rows, step]
-    said = issues.confidence[rows, step].astype(np.float64)
-    within = np.abs(issues.speed[rows, step] - actual) <= issues.tolerance[rows, step]
-    known = ~np.isnan(said)
-    tenth = np.minimum((said[known] * TENTHS).astype(np.int64), TENTHS - 1)
-    return replace(
-        score,
-        interval_n=int((~np.isnan(high - low)).sum()),
-        covered_80=int(((actual >= low) & (actual <= high)).sum()),
-        width_80=float(np.nansum(high - low)),
-        confidence_n=np.bincount(tenth, minlength=TENTHS).tolist(),
-        confidence_sum=np.bincount(tenth, said[known], TENTHS).tolist(),
-        within_n=np.bincount(tenth[within[known]], minlength=TENTHS).tolist(),
-    )

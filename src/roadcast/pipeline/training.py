@@ -1,6 +1,7 @@
 """Train: judge forecasters on what is stored, save the best as a version, and promote it where it deserves that."""
 
 import asyncio
+import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -11,6 +12,8 @@ from typing import NamedTuple, cast
 import numpy as np
 
 from roadcast.child import Child, peak_mb
+from roadcast.domain.clock import wall_clock
+from roadcast.domain.model import MODEL
 from roadcast.domain.times import from_ms, rfc3339, to_ms
 from roadcast.errors import InvalidInput, NotFound
 from roadcast.forecasting.calibration import Tolerance
@@ -20,14 +23,16 @@ from roadcast.forecasting.forecaster import NAIVE, Fitted, Forecaster
 from roadcast.forecasting.forecasters import QUICK, Added, candidates
 from roadcast.forecasting.graph import Graph
 from roadcast.forecasting.trained import TARGETS, Trained
-from roadcast.forecasting.training import Score, Standing, TooLittleHistory, Verdict, after, hold_out, score
-from roadcast.pipeline.champion import MODEL, Champion, load_version
-from roadcast.pipeline.past import FIT_DAYS, Gathering, Network, Span, hand_over, read_pieces
+from roadcast.forecasting.training import REMEDY, Score, Standing, TooLittleHistory, Verdict, after, hold_out, score
+from roadcast.pipeline.champion import Champion, load_version
+from roadcast.pipeline.past import FIT_DAYS, Gathering, Network, Span, hand_over, newest_window, read_pieces
 from roadcast.registry.aliases import Evidence
 from roadcast.registry.manifest import ModelRefused, Training
 from roadcast.registry.registry import Model, Registry
 from roadcast.storage.engine import Database
 
+NICE = 10
+"""A training gives way to whoever serves."""
 STEP_TIMEOUT_S = 14_400.0
 """How long one fit or one judgement may take."""
 
@@ -82,12 +87,12 @@ class Cost(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """What became of a training: the version that was saved, whether it serves now, and why, or why not."""
+    """What became of a training: the version, from when on it serves, if it does, and why, or why not."""
 
     version: str
     training: Training
     verdict: Verdict
-    promoted: bool
+    serves_from: datetime | None
     reason: str
     seconds: float
     cost: Cost
@@ -200,11 +205,16 @@ class Trainer(Gathering):
 
 
 async def train(
-    database: Database, registry: Registry, config: TrainingConfig, end_ms: int, heard: Heard = lambda _: None
+    database: Database,
+    registry: Registry,
+    config: TrainingConfig,
+    wall: Callable[[], datetime] = wall_clock,
+    heard: Heard = lambda _: None,
 ) -> Report:
-    """Train on what is stored up to a tick; save the best candidate, and promote it where it deserves that.
+    """Train on what is stored; save the best candidate, and promote it where it deserves that.
 
-    A promotion takes effect at that tick. `heard` hears of each step when it begins.
+    A promotion takes effect at the newest window that the feed has come to by then. `heard` hears of each step when it
+    begins.
 
     Raises:
         TooLittleHistory: there is not enough to learn from.
@@ -212,8 +222,11 @@ async def train(
         ChildDown: the process died, failed or took too long.
     """
     began = time.monotonic()
+    end_ms = await newest_window(database, wall(), config.interval_ms)
+    if end_ms is None:
+        raise TooLittleHistory("No readings are stored.", remedy=REMEDY)
     incumbent = await asyncio.to_thread(_incumbent, registry, config)
-    child = Child("trainer", partial(Trainer, config))
+    child = Child("trainer", partial(_trainer, config))
     child.start()
     try:
         plan = await _plan(child, database, config, end_ms, incumbent, heard)
@@ -222,11 +235,18 @@ async def train(
         child.stop()
     version = await asyncio.to_thread(registry.save, model)
     heard(Step("saved", 1, 1))
-    promoted, reason = False, " ".join(filter(None, (f"{verdict.reason}.", incumbent.refused)))
+    serves_from, reason = None, " ".join(filter(None, (f"{verdict.reason}.", incumbent.refused)))
     if verdict.deserves and config.promotes:
+        at = from_ms(await newest_window(database, wall(), config.interval_ms) or end_ms)
         found = evidence(verdict, incumbent.version) | {"reason": reason}
-        promoted, reason = await asyncio.to_thread(_promote, registry, version, incumbent, from_ms(end_ms), found)
-    return Report(version, model.training, verdict, promoted, reason, time.monotonic() - began, cost)
+        serves_from, reason = await asyncio.to_thread(_promote, registry, version, incumbent, at, found)
+    return Report(version, model.training, verdict, serves_from, reason, time.monotonic() - began, cost)
+
+
+def _trainer(config: TrainingConfig) -> Trainer:
+    """What the process holds."""
+    os.nice(NICE)
+    return Trainer(config)
 
 
 def _incumbent(registry: Registry, config: TrainingConfig) -> _Incumbent:
@@ -278,12 +298,12 @@ def _steps(plan: Plan, champion: Champion | None) -> Iterator[tuple[str, str, ob
 
 def _promote(
     registry: Registry, version: str, incumbent: _Incumbent, at: datetime, found: Evidence
-) -> tuple[bool, str]:
-    """Let a version serve, unless somebody else has taken the place meanwhile; whether, and why."""
+) -> tuple[datetime | None, str]:
+    """Let a version serve, unless somebody else has taken the place meanwhile; from when on, and why."""
     if (now := registry.named(MODEL)) != incumbent.version:
-        return False, f"{now} was promoted meanwhile."
+        return None, f"{now} was promoted meanwhile."
     registry.promote(MODEL, version, at, found)
-    return True, str(found["reason"])
+    return at, str(found["reason"])
 
 
 def evidence(verdict: Verdict, champion: str | None) -> Evidence:

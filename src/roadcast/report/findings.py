@@ -62,9 +62,13 @@ class Findings:
         absolute, share = self.task.tolerance
         return f"the larger of {absolute:g} {self.unit} and {share:.0%} of the forecast"
 
+    def minutes(self, step: int) -> float:
+        """A horizon in minutes; a tick may be shorter than one."""
+        return step * self.task.history.interval_ms / 60_000
+
     def ahead(self, step: int) -> str:
-        """A horizon in minutes."""
-        return f"{step * self.task.history.interval_ms // 60_000} min"
+        """A horizon in minutes, as text."""
+        return f"{self.minutes(step):g} min"
 
     def measures(self, outcome: Outcome, step: int) -> Measures:
         """What an outcome's forecasts were worth at a step."""

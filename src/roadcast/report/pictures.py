@@ -96,7 +96,7 @@ def _error_by_horizon(findings: Findings, name: str) -> Picture:
         said.append(f"{outcome.forecaster} {told(errors[0], '.2f')} to {told(errors[-1], '.2f')}")
     axes.set(xlabel="ahead (min)", ylabel=f"{name} ({findings.unit})", ylim=(0, None))
     axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
-    axes.legend(loc="lower right", handlelength=2.4)
+    _legend(figure, 2)
     span = f"from {minutes[0]:g} to {minutes[-1]:g} minutes ahead"
     return Picture(f"{name} of each step", _svg(figure, name), f"{name} {span}, in {findings.unit}: {'; '.join(said)}.")
 
@@ -116,7 +116,7 @@ def _reliability(findings: Findings) -> Picture:
     axes.set(xlabel="confidence said", ylabel="share within tolerance", xlim=(0, 1), ylim=(0, 1))
     for axis in (axes.xaxis, axes.yaxis):
         axis.set_major_formatter(PercentFormatter(1, symbol=" %"))
-    axes.legend(loc="upper left", handlelength=2.4)
+    _legend(figure, 2)
     words = f"Of {findings.served}: {said or NONE}."
     return Picture("Whether confidence is kept", _svg(figure, "reliability"), words)
 
@@ -135,7 +135,7 @@ def _coverage_over_time(findings: Findings) -> Picture:
     axes.set_xlabel(f"{name} of issue ({history.timezone})", loc="left")
     axes.yaxis.set_major_formatter(PercentFormatter(1, symbol=" %"))
     _calendar_axis(axes)
-    axes.legend(loc="lower left", ncols=2)
+    _legend(figure, 2)
     extremes = f"{told.min():.0%} to {told.max():.0%}" if len(told) else NONE
     words = f"Share of targets within the 80 % interval of {findings.served}, by {name}: {extremes}."
     return Picture(f"Coverage of the 80 % interval, by {name}", _svg(figure, "coverage"), words, wide=True)
@@ -179,11 +179,12 @@ def _fan(findings: Findings, day: ExampleDay, fan: NDArray[np.float32]) -> Pictu
         keys.append(Patch(color=LEARNED[0], alpha=1 - through, linewidth=0, label=label))
     keys += axes.plot(dates, fan[:, MEDIAN], color=LEARNED[0], linewidth=1.2, label="median")
     keys += axes.plot(dates, truth, color=INK, linewidth=1, label="truth")
-    axes.set(ylabel=f"{task.target} ({findings.unit})", ylim=(0, None), xlim=(dates[0], dates[-1]))
+    axes.set(ylabel=f"{task.target} ({findings.unit})", ylim=(0, None))
+    axes.margins(x=0)
     axes.set_xlabel(f"time of day ({task.history.timezone})", loc="left")
     axes.xaxis.set_major_locator(HourLocator(byhour=range(0, 24, 3)))
     axes.xaxis.set_major_formatter(DateFormatter("%H:%M"))
-    axes.legend(handles=keys, loc="lower left", ncols=5, bbox_to_anchor=(0, 1), borderaxespad=0.2)
+    _legend(figure, 5, keys)
     date, sensor = f"{from_ms(int(local_ms[0])):%A %-d %B %Y}", findings.codes[day.sensor]
     title = f"Day of {day.name} {findings.burden}: {date}, sensor {sensor}, {findings.ahead(task.horizons)} ahead"
     return Picture(title, _svg(figure, day.name), _fan_in_words(fan, truth, findings), wide=True)
@@ -222,7 +223,7 @@ def _styles(findings: Findings) -> list[dict[str, Any]]:
 
 
 def _minutes(findings: Findings) -> NDArray[np.float64]:
-    return np.arange(1, findings.task.horizons + 1) * findings.task.history.interval_ms / 60_000
+    return np.array([findings.minutes(step) for step in range(1, findings.task.horizons + 1)])
 
 
 def _local_ms(history: History, ticks: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -239,6 +240,12 @@ def _calendar_axis(axes: Axes) -> None:
     locator = AutoDateLocator(maxticks=9)
     axes.xaxis.set_major_locator(locator)
     axes.xaxis.set_major_formatter(ConciseDateFormatter(locator))
+
+
+def _legend(figure: Figure, columns: int, keys: list[Artist] | None = None) -> None:
+    """Above the axes, where it covers no curve."""
+    keys = figure.axes[0].get_legend_handles_labels()[0] if keys is None else keys
+    figure.legend(handles=keys, loc="outside upper left", ncols=columns, handlelength=2.4, columnspacing=1.2)
 
 
 def _canvas(size: tuple[float, float] = NARROW) -> tuple[Figure, Axes]:

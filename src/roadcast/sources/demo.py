@@ -18,6 +18,7 @@ import numpy as np
 import structlog
 
 from roadcast.child import Child, ChildDown
+from roadcast.domain.clock import DEMO
 from roadcast.domain.incident import Incident, IncidentStatus
 from roadcast.domain.reading import OCCUPANCY, SPEED, Account, ReadingBatch, Source, merge
 from roadcast.domain.sensor import Link, Sensor
@@ -29,7 +30,6 @@ from roadcast.flow.road import Corridor, demo_corridor
 
 log = structlog.get_logger()
 
-NAME = "demo"
 HISTORY_DAYS = 56
 DAYS_AT_ONCE = 14
 """Days that are simulated and stored together."""
@@ -236,7 +236,7 @@ class DemoFeed:
 
 
 def _source(through_ms: int, *, history: bool = False) -> Source:
-    return Source(NAME, replayed=True, simulated=True, through_ms=through_ms, history=history)
+    return Source(DEMO, replayed=True, simulated=True, through_ms=through_ms, history=history)
 
 
 def last_working_morning(now: datetime, zone: ZoneInfo) -> datetime:

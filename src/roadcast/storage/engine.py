@@ -5,14 +5,15 @@
 """
 
 import asyncio
+import re
 from collections.abc import AsyncGenerator, Callable, Generator, Mapping, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any, LiteralString, Self, cast
 
 import psycopg
 import structlog
-from sqlalchemy import URL, text
+from sqlalchemy import URL, ExceptionContext, event, text
 from sqlalchemy import RowMapping as Row
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
@@ -32,14 +33,22 @@ BUSY = (psycopg.errors.DeadlockDetected, psycopg.errors.LockNotAvailable, psycop
 GRACE_S = 5
 """How much longer than the server's own time-out a transaction may take before the server counts as frozen."""
 
+READ_ONLY, NOT_ALLOWED, FULL = "25006", "42501", "53300"
 CONNECTION_ENDS = ("08", "57P", "28", "3D")
 """Classes of SQLSTATE with which a server turns a client away, or goes."""
+REFUSALS = (READ_ONLY, NOT_ALLOWED, "40", "53", "54", "55", "57", "58")
+"""SQLSTATEs, and classes of them, with which it answers and refuses: not because of what was asked."""
 REMEDIES = {
+    READ_ONLY: "This server is read-only: point DB_HOST at the primary, or let it take writes again "
+    "(default_transaction_read_only, space on its disk).",
+    NOT_ALLOWED: "Let DB_USER own the database: ALTER DATABASE … OWNER TO …",
     "53100": "Free disk space where PostgreSQL keeps its data.",
     "53200": "Give PostgreSQL more memory, or raise max_locks_per_transaction.",
-    "53300": "Lower DB_POOL_SIZE and DB_MAX_OVERFLOW, or raise PostgreSQL's max_connections.",
+    FULL: "Lower DB_POOL_SIZE and DB_MAX_OVERFLOW, or raise PostgreSQL's max_connections or the CONNECTION LIMIT "
+    "of the database or of DB_USER.",
 }
 """What to do about a database that answers and refuses, by SQLSTATE."""
+_FULL = re.compile("too many (connections|clients)|connection slots are reserved")
 REMEDY = "See that PostgreSQL runs and that DB_HOST, DB_PORT, DB_USER, DB_PASSWORD and DB_NAME are right."
 """What to do about a database that cannot be used."""
 
@@ -112,6 +121,9 @@ class Database:
         self._query_timeout_s = query_timeout_s
         self._address = address
         self._pings: set[asyncio.Task[None]] = set()
+        self.read_only: Unavailable | None = None
+        """What a write was told, until `try_writing` finds that the server takes them."""
+        event.listen(writing.sync_engine, "handle_error", _renew)
 
     @classmethod
     def connect(
@@ -157,13 +169,20 @@ class Database:
         async with self._transaction(self._writing, timeout_s, WRITE_TIMEOUT_S) as connection:
             yield Writer(connection)
 
+    async def try_writing(self) -> None:
+        """Find out, where that takes no longer than a ping, whether it takes writes: `read_only` then says."""
+        with suppress(Unavailable, TimeoutError):
+            async with asyncio.timeout(PING_TIMEOUT_S), self.write() as writer:
+                await writer.run("SELECT FROM meta WHERE false FOR UPDATE")  # refused like a write, and writes nothing
+            self.read_only = None
+
     async def run_alone(self, sql: str) -> None:
         """Execute a statement that PostgreSQL takes outside of transactions only, within WRITE_TIMEOUT_S.
 
         Raises:
             Unavailable: the database is away or the pool is exhausted.
         """
-        with _unavailable(self._address.remedy):
+        with self._refusals():
             async with self._writing.connect() as connection:
                 await connection.execution_options(isolation_level="AUTOCOMMIT")
                 await connection.execute(text(sql))
@@ -218,7 +237,7 @@ class Database:
     async def _session(self) -> AsyncGenerator[psycopg.AsyncConnection[Any]]:
         """A connection beside the pools, which commits by itself."""
         where = self._address
-        with _unavailable(where.remedy):
+        with self._refusals():
             driver = await psycopg.AsyncConnection.connect(
                 host=where.host, port=where.port, user=where.user, password=where.password, dbname=where.database,
                 connect_timeout=max(2, round(self._query_timeout_s)), autocommit=True,
@@ -233,7 +252,7 @@ class Database:
         self, engine: AsyncEngine, timeout_s: float | None, usual_s: float
     ) -> AsyncGenerator[AsyncConnection]:
         """A transaction within the server's own time-out, or a little longer where the server is frozen."""
-        with _unavailable(self._address.remedy):
+        with self._refusals():
             patience = asyncio.timeout((timeout_s or usual_s) + GRACE_S)
             async with patience, engine.connect() as connection, connection.begin():
                 try:
@@ -243,6 +262,43 @@ class Database:
                 except asyncio.CancelledError:
                     await connection.invalidate()  # it may be in the middle of a COPY, which cannot be rolled back
                     raise
+
+    @contextmanager
+    def _refusals(self) -> Generator[None]:
+        """Turn the errors of a connection that cannot be had, or is lost, and of a server that refuses, into ours."""
+        try:
+            yield
+        except PoolTimeout as error:
+            raise Unavailable("Every database connection is busy.", remedy="Raise DB_POOL_SIZE.") from error
+        except TimeoutError as error:
+            raise Unavailable("The database does not answer.", remedy=self._address.remedy) from error
+        except (DBAPIError, psycopg.Error) as error:
+            ours = self._unavailable(error.orig if isinstance(error, DBAPIError) else error)
+            if ours is None:
+                raise
+            raise ours from error
+
+    def _unavailable(self, cause: BaseException | None) -> Unavailable | None:
+        """What becomes of a driver's error; None: it is ours to mend."""
+        if isinstance(cause, BUSY):
+            return Unavailable(f"The database is busy: {_first_line(cause)}.", remedy="It is tried again.")
+        if not isinstance(cause, psycopg.Error):
+            return None
+        state = sqlstate(cause)
+        if state is not None and state.startswith(REFUSALS) and not state.startswith(CONNECTION_ENDS):
+            return self._refused(state, cause)
+        if isinstance(cause, psycopg.OperationalError) or (state or "").startswith(CONNECTION_ENDS):
+            return Unavailable("The database does not answer.", remedy=self._address.remedy)
+        return None
+
+    def _refused(self, state: str, cause: psycopg.Error) -> Unavailable:
+        what_to_do = REMEDIES.get(state, "The log says why.")
+        refused = Unavailable(f"The database refuses (SQLSTATE {state}).", remedy=what_to_do)
+        if state != READ_ONLY or self.read_only is None:  # every write meets that one: it is told once
+            log.error("database_refuses", sqlstate=state, reason=_first_line(cause), remedy=what_to_do)
+        if state == READ_ONLY:
+            self.read_only = refused
+        return refused
 
     async def close(self) -> None:
         """Close every connection."""
@@ -262,26 +318,19 @@ async def _acquire(driver: psycopg.AsyncConnection[Any], patience_s: float) -> N
         await asyncio.sleep(0.1)
 
 
-@contextmanager
-def _unavailable(remedy: str) -> Generator[None]:
-    """Turn the errors of a connection that cannot be had, or is lost, into ours."""
-    try:
-        yield
-    except PoolTimeout as error:
-        raise Unavailable("Every database connection is busy.", remedy="Raise DB_POOL_SIZE.") from error
-    except TimeoutError as error:
-        raise Unavailable("The database does not answer.", remedy=remedy) from error
-    except (DBAPIError, psycopg.OperationalError) as error:
-        cause = error.orig if isinstance(error, DBAPIError) else error
-        if isinstance(cause, BUSY):
-            raise Unavailable(
-                f"The database is busy: {str(cause).splitlines()[0]}.", remedy="It is tried again."
-            ) from error
-        if not isinstance(cause, psycopg.OperationalError):
-            raise
-        state = cause.sqlstate
-        if state is None or state.startswith(CONNECTION_ENDS):
-            raise Unavailable("The database does not answer.", remedy=remedy) from error
-        log.error("database_refuses", sqlstate=state, reason=str(cause).splitlines()[0])
-        what_to_do = REMEDIES.get(state, "The log says why.")
-        raise Unavailable(f"The database refuses (SQLSTATE {state}).", remedy=what_to_do) from error
+def sqlstate(error: Exception | None) -> str | None:
+    """Which error PostgreSQL told. Of a connection that it refused, libpq passes on only the words."""
+    cause = error.orig if isinstance(error, DBAPIError) else error
+    if not isinstance(cause, psycopg.Error):
+        return None
+    return cause.sqlstate or (FULL if _FULL.search(str(cause)) else None)
+
+
+def _renew(context: ExceptionContext) -> None:
+    """A session stays read-only for as long as it lives: new ones may not be, or find another server."""
+    if sqlstate(context.sqlalchemy_exception) == READ_ONLY:
+        context.is_disconnect = True
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).splitlines() or [""])[0]

@@ -1,6 +1,6 @@
 """Issued forecasts: one row per issue and sensor, arrays over the horizons."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from roadcast.domain.forecast import QUANTILES
 from roadcast.domain.times import from_ms, to_ms
+from roadcast.forecasting.scoring import Issues
 from roadcast.storage.copy import copy_in, copy_out, integers, real_arrays, timestamps
 from roadcast.storage.engine import Reader, Row, Writer
 from roadcast.storage.partitions import Partitions
@@ -143,63 +144,86 @@ async def could_be_issued(reader: Reader, at: datetime) -> bool:
     return bool(found)
 
 
-@dataclass(frozen=True, slots=True)
-class Issues:
-    """Several issues as rows, one per issue and sensor [n], with arrays over the horizons [n, H]; NaN where unknown.
+async def between(
+    reader: Reader, since: datetime, before: datetime, numbers: Sequence[int] | None = None
+) -> list[Issues]:
+    """The issues from `since` on and before `before`, or those of the sensors `numbers`, alike ones together.
 
-    low_80, high_80: the ends of the 80 % interval; candidates: of each forecaster its median.
+    Alike are those of as many horizons for which the same forecasters competed.
     """
-
-    issued_ms: NDArray[np.int64]
-    sensor_no: NDArray[np.int32]
-    speed: NDArray[np.float32]
-    confidence: NDArray[np.float32]
-    tolerance: NDArray[np.float32]
-    low_80: NDArray[np.float32]
-    high_80: NDArray[np.float32]
-    candidates: Mapping[str, NDArray[np.float32]]
+    where = "issued_at >= %(since)s AND issued_at < %(before)s"
+    where += "" if numbers is None else " AND sensor_no = ANY(%(numbers)s)"
+    return await _chosen(reader, where, {"since": since, "before": before, "numbers": numbers})
 
 
-async def between(reader: Reader, since: datetime, before: datetime, horizons: int) -> Issues:
-    """The issues from `since` on and before `before`, of so many horizons and with the newest set of candidates."""
-    names: list[str] = (
-        await reader.value(
-            """SELECT m.candidates AS names FROM forecasts JOIN models m USING (model_no)
-            WHERE issued_at >= :since AND issued_at < :before ORDER BY issued_at DESC LIMIT 1""",
-            since=since,
-            before=before,
-        )
-        or []
+async def of_sensor(reader: Reader, sensor_no: int, times: Sequence[datetime]) -> list[Issues]:
+    """The issues of these times, of one sensor, as `between` gives them; each is looked up by its key."""
+    where = "issued_at = ANY(%(times)s) AND sensor_no = %(sensor)s"
+    return await _chosen(reader, where, {"times": list(times), "sensor": sensor_no})
+
+
+async def _chosen(reader: Reader, where: str, parameters: Mapping[str, object]) -> list[Issues]:
+    cursor = await (await reader.driver()).execute(
+        f"""SELECT m.candidates, f.horizons FROM (
+          SELECT DISTINCT model_no, cardinality(speed) AS horizons FROM forecasts WHERE {where}) f
+        JOIN models m USING (model_no) GROUP BY 1, 2 ORDER BY 1, 2""",  # pyright: ignore[reportArgumentType]
+        parameters,
     )
+    kinds = await cursor.fetchall()
+    return [await _alike(reader, where, parameters, names, horizons) for names, horizons in kinds]
+
+
+async def _alike(
+    reader: Reader, where: str, parameters: Mapping[str, object], names: Sequence[str], horizons: int
+) -> Issues:
     arrays = {"speed": 1, "confidence": 1, "tolerance": 1, "quantiles": len(QUANTILES), "candidates": len(names)}
     rows = await copy_out(
         reader,
-        f"""SELECT issued_at, sensor_no, {", ".join(f"f.{name}" for name in arrays)}
+        f"""SELECT issued_at, sensor_no, model_no, {", ".join(f"f.{name}" for name in arrays)}
         FROM forecasts f JOIN models m USING (model_no)
-        WHERE issued_at >= %(since)s AND issued_at < %(before)s
-          AND m.candidates = %(names)s AND cardinality(speed) = {horizons}""",
+        WHERE {where} AND m.candidates = %(names)s AND cardinality(speed) = %(horizons)s""",
         [
             ("issued_at", "timestamptz"),
             ("sensor_no", "int4"),
+            ("model_no", "int4"),
             *((name, f"float4[{horizons * times}]") for name, times in arrays.items()),
         ],
-        {"since": since, "before": before, "names": names},
+        {**parameters, "names": list(names), "horizons": horizons},
     )
-    quantiles = rows["quantiles"].reshape(len(rows), horizons, len(QUANTILES))
     medians = rows["candidates"].reshape(len(rows), len(names), horizons)
-    speed, confidence, tolerance = (
-        rows[name].reshape(len(rows), horizons) for name in ("speed", "confidence", "tolerance")
-    )
     return Issues(
         issued_ms=rows["issued_at"],
         sensor_no=rows["sensor_no"],
-        speed=speed,
-        confidence=confidence,
-        tolerance=tolerance,
-        low_80=quantiles[:, :, QUANTILES.index(0.10)],
-        high_80=quantiles[:, :, QUANTILES.index(0.90)],
+        model_no=rows["model_no"],
+        **{name: rows[name].reshape(len(rows), horizons) for name in ("speed", "confidence", "tolerance")},
+        quantiles=rows["quantiles"].reshape(len(rows), horizons, len(QUANTILES)),
         candidates={name: medians[:, i] for i, name in enumerate(names)},
     )
+
+
+async def forecaster_numbers(writer: Writer, names: Iterable[str]) -> dict[str, int]:
+    """The numbers of forecasters on their own, under which their own values are scored."""
+    wanted = sorted(names)
+    known = {
+        row["name"]: row["model_no"]
+        for row in await writer.rows(
+            "SELECT name, model_no FROM models WHERE name = ANY(:names) AND version = '' AND candidates = '{}'",
+            names=wanted,
+        )
+    }
+    return {name: known.get(name) or await model_no(writer, name, "", []) for name in wanted}
+
+
+async def publishers(reader: Reader) -> dict[int, tuple[str, str]]:
+    """Name and version of every model that has published a forecast, by number."""
+    rows = await reader.rows("SELECT model_no, name, version FROM models WHERE candidates <> '{}'")
+    return {row["model_no"]: (row["name"], row["version"]) for row in rows}
+
+
+async def competitors(reader: Reader) -> list[str]:
+    """Every forecaster that has competed, by name."""
+    rows = await reader.rows("SELECT DISTINCT unnest(candidates) AS name FROM models ORDER BY 1")
+    return [row["name"] for row in rows]
 
 
 async def issue_times(reader: Reader, after: datetime, until: datetime) -> list[datetime]:

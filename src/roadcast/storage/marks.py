@@ -29,6 +29,8 @@ BEGAN = "began"
 """The mark of the window before the first one that the feed has sent."""
 FITTED = "fitted"
 """The mark of the window that the forecasters in service learnt up to."""
+TRAINED = "trained"
+"""The mark of the last training of a model, by the feed's clock."""
 
 
 async def mark(reader: Reader, name: str) -> datetime | None:

@@ -6,15 +6,13 @@ from pathlib import Path
 
 from alembic import command
 from alembic.config import Config
-from psycopg.errors import InsufficientPrivilege
 from sqlalchemy import Connection, create_engine, text
 from sqlalchemy.exc import DBAPIError
 
 from roadcast.errors import StartError
-from roadcast.storage.engine import Address
+from roadcast.storage.engine import REMEDIES, Address, sqlstate
 
 _LOCK = 0x726F6164  # any number of ours: "road"
-OWN_IT = "Let DB_USER own the database: ALTER DATABASE … OWNER TO …"
 OLDEST = 130_000
 """server_version_num of the oldest PostgreSQL that is supported."""
 
@@ -50,7 +48,7 @@ def _connected(address: Address, timeout_s: float) -> Generator[Connection]:
             yield connection
     except DBAPIError as error:
         where = f"{address.database} on {address.host}:{address.port}"
-        remedy = OWN_IT if isinstance(error.orig, InsufficientPrivilege) else address.remedy
+        remedy = REMEDIES.get(sqlstate(error) or "", address.remedy)
         raise StartError(f"The database {where} cannot be used: {_reason(error)}.", remedy=remedy) from error
     finally:
         engine.dispose()

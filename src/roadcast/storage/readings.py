@@ -110,8 +110,8 @@ async def _stored(writer: Writer, rows: Rows) -> Rows:
     )
 
 
-async def _copy(reader: Reader, where: str, **parameters: object) -> Rows:
-    select = f"SELECT ts, sensor_no, {_SELECT_VALUES}, received_at FROM readings WHERE {where} ORDER BY ts, sensor_no"
+async def _copy(reader: Reader, where: str, *, source: str = "readings", **parameters: object) -> Rows:
+    select = f"SELECT ts, sensor_no, {_SELECT_VALUES}, received_at FROM {source} r WHERE {where} ORDER BY ts, sensor_no"
     return await _fetch(reader, select, parameters)
 
 
@@ -198,11 +198,22 @@ async def _revise(writer: Writer, replaced: Rows, replaced_ms: NDArray[np.int64]
         )
 
 
-async def between(reader: Reader, after_ms: int, until_ms: int, numbers: Sequence[int] | None = None) -> Rows:
-    """All readings in (after, until], or those of the sensors `numbers`, by time and sensor number."""
+async def between(
+    reader: Reader,
+    after_ms: int,
+    until_ms: int,
+    numbers: Sequence[int] | None = None,
+    as_of: datetime | None = None,
+) -> Rows:
+    """All readings in (after, until], or those of the sensors `numbers`, by time and sensor number.
+
+    As stored, or as known at `as_of`.
+    """
     where = "ts > %(after)s AND ts <= %(until)s"
     where += "" if numbers is None else " AND sensor_no = ANY(%(numbers)s)"
-    return await _copy(reader, where, after=from_ms(after_ms), until=from_ms(until_ms), numbers=numbers)
+    source = "readings" if as_of is None else _AS_OF
+    bounds = {"after": from_ms(after_ms), "until": from_ms(until_ms)}
+    return await _copy(reader, where, source=source, **bounds, numbers=numbers, as_of=as_of)
 
 
 @asynccontextmanager

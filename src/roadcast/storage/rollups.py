@@ -156,3 +156,24 @@ async def by_day(
             zone=timezone,
         )
     return [(row["day"], totals(row)) for row in rows]
+
+
+async def windows_by_day(
+    reader: Reader, since: datetime, until: datetime, timezone: str, interval_s: int, sensor_no: int | None = None
+) -> dict[str, int]:
+    """How many windows hold readings, by local date, over (since, until]: the network's, or those of one sensor."""
+    if sensor_no is None:
+        windows, of_sensor = "SELECT tick_end FROM ticks WHERE tick_end > :since AND tick_end <= :until", {}
+    else:
+        windows = """SELECT DISTINCT to_timestamp(ceil(extract(epoch FROM ts) / :s) * :s) AS tick_end FROM readings
+          WHERE sensor_no = :sensor AND ts > :since AND ts <= :until"""
+        of_sensor = {"sensor": sensor_no, "s": interval_s}
+    rows = await reader.rows(
+        f"""SELECT ((tick_end - interval '1 microsecond') AT TIME ZONE :zone)::date::text AS day, count(*) AS windows
+        FROM ({windows}) AS w GROUP BY 1""",
+        since=since,
+        until=until,
+        zone=timezone,
+        **of_sensor,
+    )
+    return {row["day"]: row["windows"] for row in rows}

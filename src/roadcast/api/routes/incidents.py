@@ -14,7 +14,7 @@ from typing_extensions import TypedDict
 from roadcast.api.answers import answer, next_page
 from roadcast.api.context import ApiContext
 from roadcast.api.deps import DEFAULT_LIMIT, Context, Limit, OneSensor, bad_cursor, find_sensor
-from roadcast.api.fields import Code, Text, Time, invalid
+from roadcast.api.fields import Code, Text, Time, Whole, invalid
 from roadcast.api.problems import CONFLICT, JSON_BODY, NOT_FOUND, RESPONSES
 from roadcast.domain.incident import Incident, IncidentStatus, Severity
 from roadcast.domain.times import rfc3339
@@ -109,7 +109,7 @@ async def listed(
     context: Context,
     sensor: OneSensor,
     status: IncidentStatus | None = None,
-    hours: Annotated[int | None, Query(ge=1, le=8760, description="Still going on so many hours ago.")] = None,
+    hours: Annotated[Whole | None, Query(ge=1, le=8760, description="Still going on so many hours ago.")] = None,
     limit: Limit = DEFAULT_LIMIT,
     cursor: Annotated[UUID | None, Query(description="From the `Link` header of the page before.")] = None,
 ) -> Response:

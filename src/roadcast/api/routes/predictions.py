@@ -1,39 +1,42 @@
-"""Forecasts: the newest issue, how good they were, and forecasts on demand."""
+"""Forecasts: the newest issue, any other, forecasts on demand, and what one is made of."""
 
 from datetime import datetime, timedelta
 from typing import Annotated, Literal
 from uuid import UUID
-from zoneinfo import ZoneInfo
 
 from fastapi import APIRouter, Query, Request
 from fastapi.responses import Response
 from pydantic import BaseModel, Field
 from typing_extensions import TypedDict
 
-from roadcast.api.accuracy import AccuracyDocument, accuracy_document
 from roadcast.api.answers import answer, next_page
 from roadcast.api.context import ApiContext
 from roadcast.api.deps import (
     DEFAULT_LIMIT,
+    HORIZON_BOUNDS,
     After,
     Context,
     Cursor,
-    Days,
+    HorizonMinutes,
     IssuedBefore,
     KnownAt,
     Limit,
     OneSensor,
     Present,
+    expect_horizon,
     find_sensor,
+    is_horizon,
+    window_end,
 )
-from roadcast.api.fields import Code, invalid
-from roadcast.api.problems import JSON_BODY, NOT_FOUND, RESPONSES
+from roadcast.api.explanation import ExplanationDocument, explanation_document
+from roadcast.api.fields import Code, Share
+from roadcast.api.problems import CONFLICT, JSON_BODY, NOT_FOUND, RESPONSES
 from roadcast.domain.forecast import LONGEST_MINUTES
 from roadcast.domain.ids import Packed, pack, unpack
-from roadcast.domain.times import from_ms
-from roadcast.errors import InvalidInput, NotFound
+from roadcast.domain.times import from_ms, rfc3339, to_ms
+from roadcast.errors import Conflict, NotFound
 from roadcast.live.documents import ForecastDocument, Presenter
-from roadcast.storage import asked, forecasts, scores
+from roadcast.storage import asked, forecasts
 from roadcast.storage.forecasts import IssuedRows
 
 router = APIRouter(prefix="/api/predictions", tags=["predictions"], responses=RESPONSES)
@@ -46,7 +49,7 @@ class GenerateIn(BaseModel):
 
     sensor_id: Code = Field(examples=["SENSOR_001"])
     horizon_minutes: int = Field(
-        strict=True, ge=1, le=LONGEST_MINUTES, description="A multiple of the interval.", examples=[30]
+        strict=True, description="A multiple of the interval.", examples=[30], json_schema_extra=HORIZON_BOUNDS
     )
 
 
@@ -62,11 +65,12 @@ class PredictionDocument(TypedDict):
     """One forecast: `pending` while it is made.
 
     `unavailable` where none was made, or it is not kept: its sensor had too little to forecast from, or another feed
-    took over before its turn came.
+    took over before its turn came. `detail` then says when to ask again, and is null otherwise.
     """
 
     prediction_id: UUID
     status: State
+    detail: str | None
     prediction: ForecastDocument | None
 
 
@@ -84,13 +88,12 @@ async def latest(
     after: After,
     as_of: KnownAt,
     issued_before: IssuedBefore = None,
-    min_confidence: Annotated[float | None, Query(ge=0, le=1, description="Only forecasts at least as sure.")] = None,
-    horizon_minutes: Annotated[int | None, Query(ge=1, le=LONGEST_MINUTES, description="Only this horizon.")] = None,
+    min_confidence: Annotated[Share | None, Query(ge=0, le=1, description="Only forecasts at least as sure.")] = None,
+    horizon_minutes: HorizonMinutes = None,
     limit: Limit = DEFAULT_LIMIT,
 ) -> Response:
     """The newest issue, by sensor and horizon. `Link` keeps to that issue, by `as_of`."""
-    if horizon_minutes is not None and not _is_horizon(context, horizon_minutes, context.horizon_minutes):
-        raise _bad_horizon(context, horizon_minutes, context.horizon_minutes)
+    expect_horizon(context, horizon_minutes)
     issue = await _newest(context, as_of, issued_before)
     if issue is None:
         return answer([])
@@ -118,18 +121,6 @@ async def _newest(context: ApiContext, as_of: datetime | None, issued_before: da
         return await forecasts.newest(reader, as_of, issued_before)
 
 
-@router.get("/accuracy", operation_id="get_prediction_accuracy", response_model=AccuracyDocument)
-async def accuracy(context: Context, days: Days = 7) -> Response:
-    """Errors of the last days per forecaster and horizon, beside naive forecasts; intervals and confidence checked.
-
-    There is no `as_of`: what has come true since then counts too.
-    """
-    first = (context.clock.now() - timedelta(days=days)).astimezone(ZoneInfo(context.timezone)).date()
-    async with context.database.read() as reader:
-        found = await scores.since(reader, first)
-    return answer(accuracy_document(found, days, context.units))
-
-
 @router.post(
     "/generate",
     status_code=202,
@@ -145,8 +136,7 @@ async def generate(context: Context, wanted: GenerateIn) -> Response:
     `estimated_completion` is by the feed's clock, from what the last one took. Who asks twice for the same window
     gets the same id.
     """
-    if not _is_horizon(context, wanted.horizon_minutes, LONGEST_MINUTES):
-        raise _bad_horizon(context, wanted.horizon_minutes, LONGEST_MINUTES)
+    expect_horizon(context, wanted.horizon_minutes, LONGEST_MINUTES)
     sensor = find_sensor(context, wanted.sensor_id)
     request = await context.predictor.request(sensor.number if _is_far(context, wanted.horizon_minutes) else None)
     prediction_id = pack(sensor.number, request.issued_ms, wanted.horizon_minutes)
@@ -158,42 +148,77 @@ async def generate(context: Context, wanted: GenerateIn) -> Response:
     return answer(document, status=202, headers={"Location": f"/api/predictions/{prediction_id}"})
 
 
-def _is_horizon(context: ApiContext, minutes: int, most: int) -> bool:
-    return 0 < minutes <= most and minutes * 60 % context.interval_s == 0
-
-
 def _is_far(context: ApiContext, minutes: int) -> bool:
     """Whether it is further than issues reach."""
     return minutes > context.horizon_minutes
 
 
-def _bad_horizon(context: ApiContext, minutes: int, most: int) -> InvalidInput:
-    interval = f"{context.interval_s / 60:g}"
-    reason = f"expected a multiple of {interval} minutes, at most {most}"
-    return invalid("horizon_minutes", minutes, reason)
-
-
 @router.get("/{prediction_id}", operation_id="get_prediction", response_model=PredictionDocument, responses=NOT_FOUND)
 async def prediction(context: Context, present: Present, prediction_id: UUID) -> Response:
     """One forecast of any issue that is kept."""
+    return answer(await _find(context, present, prediction_id, _unpacked(context, prediction_id)))
+
+
+@router.get(
+    "/{prediction_id}/explanation",
+    operation_id="explain_prediction",
+    response_model=ExplanationDocument,
+    responses={**NOT_FOUND, **CONFLICT},
+)
+async def explanation(context: Context, present: Present, prediction_id: UUID) -> Response:
+    """What a forecast is made of: parts that add up to it, and the past days that were most like its own.
+
+    By what was known when it was made. 503 while the forecaster is down, or has been busy for ten seconds.
+    """
     wanted = _unpacked(context, prediction_id)
+    found = await _find(context, present, prediction_id, wanted)
+    forecast = found["prediction"]
+    if forecast is None:
+        raise _nothing_to_explain(prediction_id, found["status"])
+    if forecast["predicted_speed"] is None:
+        raise Conflict(f"Prediction {prediction_id} tells no speed.", remedy="Only speeds can be explained.")
+    step = wanted.horizon_minutes * 60 // context.interval_s
+    explained = await context.predictor.explain(to_ms(forecast["issued_at"]), wanted.sensor_no, step)
+    return answer(explanation_document(forecast, forecast["predicted_speed"], explained, context.units))
+
+
+def _nothing_to_explain(prediction_id: UUID, state: State) -> Conflict:
+    if state == "pending":
+        remedy = f"Wait until /api/predictions/{prediction_id} says that it is completed."
+    else:
+        remedy = "/api/predictions/latest lists those that there are."
+    return Conflict(f"Prediction {prediction_id} is {state}: there is nothing to explain.", remedy=remedy)
+
+
+async def _find(context: ApiContext, present: Presenter, prediction_id: UUID, wanted: Packed) -> PredictionDocument:
     if _is_far(context, wanted.horizon_minutes):
-        return answer(await _far(context, present, prediction_id, wanted))
+        return await _far(context, present, prediction_id, wanted)
     if context.predictor.pending(wanted.at_ms):
-        return answer(_prediction(prediction_id, "pending"))
+        return _prediction(prediction_id, "pending")
     issue = await _issue(context, wanted)
     found = _documents(context, present, issue, wanted) if issue else []
     if found:
-        return answer(_prediction(prediction_id, "completed", *found))
+        return _prediction(prediction_id, "completed", *found)
     if context.predictor.expected(wanted.at_ms):
-        return answer(_prediction(prediction_id, "pending"))
+        return _prediction(prediction_id, "pending")
     if issue is None:
         await _expect_turn(context, wanted)
-    return answer(_prediction(prediction_id, "unavailable"))
+    return _unavailable(context, prediction_id, wanted)
 
 
 def _prediction(prediction_id: UUID, state: State, found: ForecastDocument | None = None) -> PredictionDocument:
-    return {"prediction_id": prediction_id, "status": state, "prediction": found}
+    return {"prediction_id": prediction_id, "status": state, "detail": None, "prediction": found}
+
+
+def _unavailable(context: ApiContext, prediction_id: UUID, wanted: Packed) -> PredictionDocument:
+    """Why there is no forecast, and after which window there can be one."""
+    code, issued_at = context.state.sensors[wanted.sensor_no].sensor_id, from_ms(wanted.at_ms)
+    following = max(issued_at + timedelta(seconds=context.interval_s), window_end(context, context.clock.now()))
+    detail = (
+        f"No forecast of {code} was issued at {rfc3339(issued_at)}: too little had been reported of it up to then, or "
+        f"another feed took over. Let it report, and ask for one after {rfc3339(following)}."
+    )
+    return {"prediction_id": prediction_id, "status": "unavailable", "detail": detail, "prediction": None}
 
 
 def _documents(context: ApiContext, present: Presenter, issue: IssuedRows, wanted: Packed) -> list[ForecastDocument]:
@@ -206,7 +231,7 @@ def _unpacked(context: ApiContext, prediction_id: UUID) -> Packed:
     packed = unpack(prediction_id)
     if packed is None or packed.sensor_no not in context.state.sensors:
         raise _no_prediction(prediction_id)
-    if not _is_horizon(context, packed.horizon_minutes, LONGEST_MINUTES) or packed.at_ms > _LAST_MS:
+    if not is_horizon(context, packed.horizon_minutes, LONGEST_MINUTES) or packed.at_ms > _LAST_MS:
         raise _no_prediction(prediction_id)
     return packed
 
@@ -227,8 +252,10 @@ async def _far(context: ApiContext, present: Presenter, prediction_id: UUID, wan
         issue = await asked.found(reader, at, wanted.sensor_no)
     if waits is None:
         raise _no_prediction(prediction_id)
+    if waits:
+        return _prediction(prediction_id, "pending")
     found = _documents(context, present, issue, wanted) if issue else []
-    return _prediction(prediction_id, "pending" if waits else "completed" if found else "unavailable", *found)
+    return _prediction(prediction_id, "completed", *found) if found else _unavailable(context, prediction_id, wanted)
 
 
 async def _issue(context: ApiContext, wanted: Packed) -> IssuedRows | None:

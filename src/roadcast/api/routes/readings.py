@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request
 from fastapi.responses import Response
-from pydantic import BaseModel, Field
+from pydantic import AfterValidator, BaseModel, Field
 from typing_extensions import TypedDict
 
 from roadcast.api.answers import answer
@@ -23,6 +23,7 @@ from roadcast.api.problems import (
     not_json,
     shown,
 )
+from roadcast.domain.clock import DEMO, NO_FEED
 from roadcast.domain.reading import Account, Source
 from roadcast.domain.sensor import LONGEST_CODE
 from roadcast.domain.times import to_ms
@@ -33,6 +34,16 @@ router = APIRouter(prefix="/api/traffic", tags=["traffic"], responses=RESPONSES)
 _JSON = re.compile(r"\s*application/(?:[^\s;]+\+)?json\s*(?:;.*)?", re.IGNORECASE)
 LARGE_BODY = 200_000
 """Bytes from which on a body is read in a thread, so that the others' requests go on."""
+
+
+def _outside(name: str) -> str:
+    if name in (DEMO, NO_FEED):
+        raise ValueError(f"expected another name than {DEMO} and {NO_FEED}, which are our own feeds'")
+    return name
+
+
+Sender = Annotated[Code, AfterValidator(_outside)]
+"""A field that takes the name of whoever sends readings from outside."""
 
 
 class ReadingIn(BaseModel):
@@ -86,7 +97,7 @@ _BODY: dict[str, Any] = {
 async def post_readings(
     request: Request,
     context: Context,
-    source: Annotated[Code, Query(description="Who sends them.")] = "http",
+    source: Annotated[Sender, Query(description="Who sends them.")] = "http",
     replayed: Annotated[bool, Query(description="They are of the past and move the feed's clock.")] = False,
     through: Annotated[Time | None, Query(description="The source has sent all that it has up to then.")] = None,
 ) -> Response:

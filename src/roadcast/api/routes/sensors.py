@@ -37,7 +37,7 @@ async def listed(
     return answer(documents, headers=next_page(request, following))
 
 
-@router.get("/{sensor_id:path}", operation_id="get_sensor", response_model=SensorDocument, responses=NOT_FOUND)
+@router.get("/{sensor_id:code}", operation_id="get_sensor", response_model=SensorDocument, responses=NOT_FOUND)
 async def one(present: Present, sensor: NamedSensor) -> Response:
     """One sensor."""
     return answer(present.sensor(sensor.sensor))

@@ -121,7 +121,10 @@ async def _ping(context: ApiContext) -> DatabaseDocument:
         await context.database.ping()
     except Unavailable as error:
         return {"status": Status.DOWN, "latency_ms": None, "detail": str(error)}
-    return {"status": Status.OK, "latency_ms": round((time.perf_counter() - began) * 1000, 2), "detail": ""}
+    latency_ms = round((time.perf_counter() - began) * 1000, 2)
+    if refused := context.database.read_only:
+        return {"status": Status.DEGRADED, "latency_ms": latency_ms, "detail": str(refused)}
+    return {"status": Status.OK, "latency_ms": latency_ms, "detail": ""}
 
 
 def _data(context: ApiContext) -> DataDocument:

@@ -27,6 +27,7 @@ from roadcast.api.deps import (
     until_for,
     window_end,
 )
+from roadcast.api.fields import Whole
 from roadcast.api.problems import NOT_FOUND, RESPONSES
 from roadcast.domain.reading import SPEED
 from roadcast.domain.times import from_ms, to_ms
@@ -129,7 +130,7 @@ async def historical(
     sensor: OneSensor,
     after: After,
     as_of: KnownAt,
-    limit: Annotated[int, Query(ge=1, le=MOST_HISTORICAL)] = DEFAULT_LIMIT,
+    limit: Annotated[Whole, Query(ge=1, le=MOST_HISTORICAL)] = DEFAULT_LIMIT,
 ) -> Response:
     """Readings of the last hours, newest first."""
     now = now_for(context, as_of)
@@ -210,7 +211,7 @@ def _as_summed(speed: float | None) -> float | None:
 
 
 @router.get(
-    "/sensors/{sensor_id:path}",
+    "/sensors/{sensor_id:code}",
     operation_id="get_sensor_traffic",
     response_model=SensorTrafficDocument,
 )

@@ -13,7 +13,9 @@ from itertools import takewhile
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
+from roadcast.domain.reading import Rejection
 from roadcast.domain.sensor import Sensor
 from roadcast.errors import SourceError
 from roadcast.sources.formats.clock import LocalClock
@@ -56,14 +58,26 @@ def _rows(path: Path) -> Iterator[list[str]]:
 
 def _measured(records: Records, notes: Notes) -> Block:
     """The block stamped with the ends of its intervals, and without what PeMS has filled in."""
-    block = records.block
     observed, _ = numbers(records.fields[OBSERVED])
+    block = _with_share_observed(records, observed)
     filled = (observed == 0) & ~np.isnan(block.values).all(axis=1) & ~block.refused
     if count := int(filled.sum()):
         notes["rows that PeMS has filled in (0 % observed), read as missing"] += count
     notes["times moved from the start to the end of their interval"] += int((~block.refused).sum())
     values = np.where(filled[:, np.newaxis], np.nan, block.values)
     return replace(block, at_ms=block.at_ms + 1000 * INTERVAL_S, values=values)
+
+
+def _with_share_observed(records: Records, observed: NDArray[np.float64]) -> Block:
+    """The block, in which rows are refused whose share of observed values, [n] in per cent, cannot be."""
+    block = records.block
+    bad = ((observed < 0) | (observed > 100)) & ~block.refused
+    texts = records.fields[OBSERVED]
+    rejections = [
+        Rejection(int(block.row[i]), "observed", texts[i], "expected a number from 0 to 100 %")
+        for i in np.flatnonzero(bad).tolist()
+    ]
+    return replace(block, refused=block.refused | bad, rejections=[*block.rejections, *rejections])
 
 
 def _sensors(path: Path, options: FormatOptions) -> list[Sensor]:

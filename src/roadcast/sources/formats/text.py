@@ -47,9 +47,9 @@ def data_rows(path: Path, delimiter: str, *, header: bool) -> Iterator[list[str]
 
 
 def count_rows(path: Path, *, header: bool) -> int:
-    """How many data rows there are; blank lines within count too."""
+    """How many data rows there are, where no cell holds a line's end."""
     with open_text(path) as file:
-        return max(0, sum(1 for _ in file) - header)
+        return max(0, sum(1 for line in file if line.strip("\r\n")) - header)
 
 
 def row_blocks(rows: Iterator[list[str]], size: int, stamp: int) -> Iterator[list[list[str]]]:

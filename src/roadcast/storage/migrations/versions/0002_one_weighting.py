@@ -1,4 +1,4 @@
-"""Speeds and reference speeds are summed apart; `roadcast.wiring.prepare` then computes the rollups again."""
+"""Speeds and reference speeds are summed apart; `roadcast.store.prepare` then computes the rollups again."""
 
 from alembic import op
 

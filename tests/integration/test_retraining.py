@@ -1,0 +1,117 @@
+"""The training service, on a real PostgreSQL and a registry on disk."""
+
+import asyncio
+from datetime import UTC, datetime, time, timedelta
+
+import numpy as np
+from integration.databases import connected
+from integration.test_champion import WHY, saved
+from integration.test_training import store
+from unit.waves import DAY, START_MS, speeds
+
+from roadcast.blobs.file import FileBlobs
+from roadcast.domain.clock import Feed, FeedClock
+from roadcast.domain.model import MODEL
+from roadcast.domain.times import DAY_MS, from_ms
+from roadcast.forecasting.calibration import Calibration, Tolerance
+from roadcast.forecasting.engine import calibration_key
+from roadcast.pipeline import memory
+from roadcast.pipeline.retraining import Retraining
+from roadcast.pipeline.training import TrainingConfig
+from roadcast.registry.aliases import Action
+from roadcast.registry.registry import Registry
+from roadcast.services import Board
+from roadcast.storage import marks
+
+END = from_ms(START_MS + 3 * DAY_MS)
+
+
+def service(database, models, now=END, feed=None, at=time(3)):
+    clock = FeedClock(lambda: now)
+    clock.feed = feed or Feed("http", reached_at=now)
+    registry = Registry(FileBlobs(models), lambda: datetime.now(UTC))
+    config = TrainingConfig(300_000, "UTC", 24, Tolerance(5, 0.1), names=("graph_autoregression",))
+    return Retraining(database, registry, clock, Board(clock.wall), config, at), registry
+
+
+def part(retraining):
+    return {each.name: each for each in retraining._board.parts}["training"]
+
+
+def test_it_trains_once_a_day_and_says_what_it_did(address, tmp_path):
+    async def go():
+        async with connected(address) as database:
+            await store(database, 0, speeds(3 * DAY))
+            retraining, registry = service(database, tmp_path)
+            await retraining.look()
+            first = part(retraining), dict(retraining.counts), registry.versions(MODEL)
+            await retraining.look()
+            again = registry.versions(MODEL)
+            async with database.read() as reader:
+                mark = await marks.mark(reader, marks.TRAINED)
+            later, _ = service(database, tmp_path, now=END + timedelta(days=1))
+            return first, again, mark, await later._due(None, time(3))
+
+    (said, counts, versions), again, mark, tomorrow = asyncio.run(go())
+    assert counts["trainings"] == 1
+    assert len(versions) == 1
+    assert versions[0] in said.detail
+    assert again == versions
+    assert mark == END
+    assert tomorrow == "the day's training"
+
+
+def test_it_does_not_learn_from_a_replay_nor_where_it_is_told_not_to(address, tmp_path):
+    async def go():
+        async with connected(address) as database:
+            replay, registry = service(database, tmp_path, feed=Feed("week", replayed=True, reached_at=END))
+            never, _ = service(database, tmp_path, at=None)
+            simulated, _ = service(database, tmp_path, feed=Feed("demo", True, True, END))
+            for each in (replay, never, simulated):
+                await each.look()
+            return [part(each).detail for each in (replay, never, simulated)], registry.names()
+
+    details, names = asyncio.run(go())
+    assert "replay" in details[0]
+    assert "TRAIN_AT=never" in details[1]
+    assert "No readings are stored" in details[2]
+    assert names == []
+
+
+def test_a_promotion_that_turned_out_worse_is_taken_back(address, tmp_path):
+    async def known(database, version, champion, naive):
+        def erring(rmse):
+            calibration = Calibration.empty(24)
+            calibration.squares[:] = [1000, 1000 * rmse**2]
+            return calibration
+
+        async with database.write() as writer:
+            await memory.keep(
+                writer, END, {calibration_key("graph_mlp", version): erring(champion), "profile": erring(naive)},
+                END - timedelta(hours=2),
+            )  # fmt: skip
+            await marks.set_mark(writer, marks.TRAINED, END)
+
+    async def go():
+        async with connected(address) as database:
+            retraining, registry = service(database, tmp_path)
+            first, second = saved(registry, 1), saved(registry, 2)
+            registry.promote(MODEL, first, END - timedelta(days=9), WHY)
+            registry.promote(MODEL, second, END - timedelta(days=2), WHY)
+            await known(database, second, champion=3, naive=4)
+            await retraining.look()
+            kept = registry.named(MODEL)
+            await known(database, second, champion=5, naive=4)
+            await retraining.look()
+            back = registry.named(MODEL)
+            await known(database, first, champion=5, naive=4)
+            await retraining.look()
+            return (first, second), kept, back, registry.history(MODEL), retraining.counts, part(retraining)
+
+    (first, second), kept, back, history, counts, said = asyncio.run(go())
+    assert (kept, back) == (second, first)
+    assert (history[-1].action, history[-1].effective_at) == (Action.ROLLED_BACK, END)
+    assert np.isclose(history[-1].evidence["rmse"], 5)
+    assert counts["rollbacks"] == 1
+    assert len(history) == 3
+    assert said.detail.startswith(second)  # the first one has its day again
