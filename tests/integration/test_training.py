@@ -214,7 +214,7 @@ def test_a_forecaster_of_an_installed_package_is_trained_and_then_beaten(
     assert own.training.forecaster == "weekly_naive"
     assert ours.verdict.champion is not None
     assert ours.verdict.champion.forecaster == "weekly_naive"
-    assert ours.promoted, ours.reason
+    assert ours.serves_from, ours.reason
 
 
 def test_somebody_who_promotes_meanwhile_keeps_the_place(address: Address, tmp_path: Path) -> None:
