@@ -3,11 +3,12 @@
     OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 python benchmarks/forecast_cost.py [SENSORS …]
 
 On simulated days along a chain of sensors: cost does not depend on what the readings are. CPU milliseconds, the least
-of a few runs.
+of a few runs, with each number of horizons. `forecasting/costs.py` says in figures what it finds.
 """
 
 import sys
 import time
+from collections.abc import Iterator
 
 import numpy as np
 from rich.console import Console
@@ -16,13 +17,14 @@ from rich.table import Table
 from roadcast.forecasting.blend import FittedBlend
 from roadcast.forecasting.boosting import GradientBoosting
 from roadcast.forecasting.forecaster import Fitted
+from roadcast.forecasting.forecasters import QUICK
 from roadcast.forecasting.graph import Graph
 from roadcast.forecasting.graph_mlp import GraphMlp
 from roadcast.forecasting.history import SPEED, STATE_TICKS, History
 from roadcast.forecasting.perceptron import Training
 
 NETWORKS = (207, 10_000, 100_000)
-HORIZONS = 12
+HORIZONS = (12, 24)
 DAYS = 2
 MOST_FOR_TREES = 10_000
 RUNS = 5
@@ -52,20 +54,28 @@ def cost_ms(fitted: Fitted, state: History) -> float:
     return 1000 * min(took)
 
 
+def all_fitted(history: History, horizons: int) -> Iterator[Fitted]:
+    """Trees only for networks on which they can learn here."""
+    links = chain(history.sensors)
+    yield from (forecaster.fit(history, links, SPEED, horizons) for forecaster in QUICK)
+    net = BRIEFLY_TRAINED.fit(history, links, SPEED, horizons)
+    yield net
+    if history.sensors <= MOST_FOR_TREES:
+        trees = GradientBoosting().fit(history, links, SPEED, horizons)
+        yield trees
+        yield FittedBlend(net, trees, np.full(horizons, 0.5, np.float32))
+
+
 def main() -> None:
     networks = [int(sensors) for sensors in sys.argv[1:]] or NETWORKS
-    table = Table("sensors", "graph_mlp", "blend", title="one forecast, CPU-ms")
+    heads = ("sensors", "horizons", *(each.name for each in QUICK), "graph_mlp", "gradient_boosting", "blend")
+    table = Table(*heads, title="one forecast, CPU-ms")
     for sensors in networks:
         history = simulated(sensors)
-        state = history.last(STATE_TICKS)
-        net = BRIEFLY_TRAINED.fit(history, chain(sensors), SPEED, HORIZONS)
-        cells = [f"{cost_ms(net, state):.1f}"]
-        if sensors <= MOST_FOR_TREES:
-            trees = GradientBoosting(cases=50_000).fit(history, chain(sensors), SPEED, HORIZONS)
-            blend = FittedBlend(net, trees, np.full(HORIZONS, 0.5, np.float32))
-            cells.append(f"{cost_ms(blend, state):.1f}")
-        table.add_row(f"{sensors:,}", *cells)
-    Console().print(table)
+        for horizons in HORIZONS:
+            costs = [cost_ms(fitted, history.last(STATE_TICKS)) for fitted in all_fitted(history, horizons)]
+            table.add_row(f"{sensors:,}", str(horizons), *(f"{cost:.2f}" for cost in costs))
+    Console(width=110).print(table)
 
 
 if __name__ == "__main__":

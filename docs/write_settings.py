@@ -39,8 +39,6 @@ EXAMPLE = """\
 def shown(default: object) -> str:
     """A default as one writes it in the environment; empty where the setting is unset."""
     match default:
-        case None:
-            return ""
         case bool():
             return str(default).lower()
         case float():
@@ -48,11 +46,11 @@ def shown(default: object) -> str:
         case SecretStr():
             return default.get_secret_value()
         case time():
-            return f"{default:%H:%M}"
+            return default.isoformat("minutes")
         case list():
             return ",".join(str(item) for item in cast("list[object]", default))
         case _:
-            return str(default)
+            return "" if default is None else str(default)
 
 
 def grouped() -> Iterator[tuple[str, list[tuple[str, FieldInfo]]]]:

@@ -240,6 +240,7 @@ def backtest(
 ) -> None:
     """Judge the forecasters on the last part of a file, of which nothing is learnt."""
     from roadcast.commands import BacktestWish, backtest_file  # noqa: PLC0415
+    from roadcast.plugins import load  # noqa: PLC0415
 
     settings = load_settings()
     if not 0 < split < 1:
@@ -248,7 +249,7 @@ def backtest(
     pooled = protocol is Protocol.POOLED
     wish = BacktestWish(
         options.zone(settings), options.variable, test_from, split, steps, names, seed,
-        pooled=pooled, mask_zeros=mask_zeros,
+        pooled=pooled, mask_zeros=mask_zeros, holidays=settings.holidays or (), added=load(_say),
     )  # fmt: skip
     backtest_file(options.open(file, settings, zero_is_missing=mask_zeros), wish, json=json, html=html)
 
@@ -277,9 +278,11 @@ def train(
 ) -> None:
     """Train on what is stored: the best candidate becomes a version, and serves where it beats who did so far."""
     from roadcast.model_commands import TrainWish, train_model  # noqa: PLC0415
+    from roadcast.plugins import load  # noqa: PLC0415
 
     names = [name.strip() for name in forecasters.split(",")] if forecasters else []
-    train_model(load_settings(), TrainWish(days, names, seed, promotes=not no_promote, as_json=json))
+    settings = load_settings()
+    train_model(settings, TrainWish(days, names, seed, promotes=not no_promote, as_json=json, added=load(_say)))
 
 
 models = typer.Typer(help="Versions of the trained model.", no_args_is_help=True)
@@ -306,8 +309,9 @@ def show_version(version: VersionArgument, json: JsonOption = False) -> None:
 def promote_version(version: VersionArgument, reason: ReasonOption = "by hand", json: JsonOption = False) -> None:
     """Let a version serve from the feed's newest window on."""
     from roadcast.model_commands import promote_model  # noqa: PLC0415
+    from roadcast.plugins import load  # noqa: PLC0415
 
-    promote_model(load_settings(), version, reason, as_json=json)
+    promote_model(load_settings(), version, reason, load(_say), as_json=json)
 
 
 @models.command("rollback")

@@ -19,7 +19,7 @@ from roadcast.client import client_of
 from roadcast.domain.clock import wall_clock
 from roadcast.domain.reading import ReadingBatch
 from roadcast.domain.times import from_ms, rfc3339, to_ms
-from roadcast.domain.units import TOLERANCE_SHARE, Units
+from roadcast.domain.units import TOLERANCE_SHARE, absolute_tolerance
 from roadcast.embedded.postgres import find as find_embedded
 from roadcast.errors import SourceError
 from roadcast.flow.corridor import simulate_days
@@ -27,9 +27,9 @@ from roadcast.flow.road import demo_corridor
 from roadcast.forecasting.calibration import Tolerance
 from roadcast.forecasting.evaluation import Outcome, Task
 from roadcast.forecasting.forecaster import Forecaster
-from roadcast.forecasting.forecasters import every_forecaster, why_no_trees
+from roadcast.forecasting.forecasters import Added, every_forecaster, why_no_trees
 from roadcast.pipeline import changes
-from roadcast.pipeline.backtesting import WINDOW, Recording, backtest, recording, served
+from roadcast.pipeline.backtesting import WINDOW, Recording, backtest, judged_unit, recording, served
 from roadcast.pipeline.importing import (
     Imported,
     describe_network,
@@ -202,11 +202,13 @@ class BacktestWish:
     seed: int
     pooled: bool
     mask_zeros: bool
+    holidays: tuple[int, ...] = ()
+    added: Sequence[Added] = ()
 
     @property
     def forecasters(self) -> list[Forecaster]:
         """Those that are named, naive ones first."""
-        known = {forecaster.name: forecaster for forecaster in every_forecaster(self.seed)}
+        known = {forecaster.name: forecaster for forecaster in every_forecaster(self.seed, self.added)}
         if unknown := [name for name in self.names if name not in known]:
             raise SourceError(f"--models {unknown[0]}: expected {', '.join(known)}")
         return [forecaster for name, forecaster in known.items() if not self.names or name in self.names]
@@ -223,7 +225,8 @@ class BacktestWish:
             )
         if not 0 < test_from <= latest:
             raise SourceError(f"the test begins at row {test_from} of {ticks}: expected one from 1 to {latest}")
-        tolerance = Tolerance(Units.US.tolerance_mph if self.variable == "speed" else 1.0, TOLERANCE_SHARE)
+        absolute = absolute_tolerance(self.variable, found.history.interval_ms // 1000) * judged_unit(self.variable)
+        tolerance = Tolerance(absolute, TOLERANCE_SHARE)
         return Task(found.history, found.graph, self.variable, horizons, test_from, tolerance)
 
 
@@ -241,8 +244,9 @@ def backtest_file(source: SourceFile, wish: BacktestWish, *, json: Path | None, 
             bar.advance(reading, chunk.rows)
             _tell(map(line_of, chunk.rejections), strict=False)
         found = recording(
-            batches, source.links, interval_s=source.interval_s, timezone=wish.timezone, variable=wish.variable
-        )
+            batches, source.links, interval_s=source.interval_s, timezone=wish.timezone, variable=wish.variable,
+            holidays=wish.holidays,
+        )  # fmt: skip
         task = wish.task(found)
         judging = bar.add_task("judging", total=len(forecasters))
 

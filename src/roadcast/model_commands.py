@@ -20,6 +20,7 @@ from roadcast.domain.units import TOLERANCE_SHARE
 from roadcast.errors import Conflict, NotFound
 from roadcast.forecasting.calibration import Tolerance
 from roadcast.forecasting.forecaster import NAIVE
+from roadcast.forecasting.forecasters import Added
 from roadcast.forecasting.training import Verdict, gain
 from roadcast.pipeline.champion import load_version
 from roadcast.pipeline.past import FIT_DAYS, newest_window
@@ -48,6 +49,7 @@ class TrainWish:
     seed: int
     promotes: bool
     as_json: bool
+    added: Sequence[Added] = ()
 
     def config(self, settings: Settings) -> TrainingConfig:
         """What training is told."""
@@ -60,6 +62,8 @@ class TrainWish:
             names=self.names,
             seed=self.seed,
             promotes=self.promotes,
+            holidays=settings.holidays or (),
+            added=self.added,
         )
 
 
@@ -128,11 +132,11 @@ def show_model(settings: Settings, version: str, *, as_json: bool) -> None:
     Console(width=max(console.width, TABLE_WIDTH)).print(table)
 
 
-def promote_model(settings: Settings, version: str, reason: str, *, as_json: bool) -> None:
+def promote_model(settings: Settings, version: str, reason: str, added: Sequence[Added], *, as_json: bool) -> None:
     """Let a version serve from the feed's newest window on."""
     found = registry(settings)
     _existing(found, version)
-    metrics = load_version(found, version, settings.reach, settings.interval_s).training.metrics
+    metrics = load_version(found, version, settings.reach, settings.interval_s, added).training.metrics
     at = _now(settings)
     _tell(_changed(lambda: found.promote(MODEL, version, at, metrics | {"reason": reason})), as_json=as_json)
 

@@ -28,6 +28,7 @@ from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource
 from roadcast.domain.forecast import LONGEST_MINUTES
 from roadcast.domain.units import Units
 from roadcast.errors import SettingsError
+from roadcast.sources.holidays import holiday_days
 
 DOCUMENTED_SECRET = "your-secret-key-here"  # noqa: S105 - the mission's placeholder, refused in production
 MIN_SECRET_LENGTH = 32
@@ -68,6 +69,10 @@ def _folder(value: object) -> object:
     if isinstance(value, str) and "://" in value:
         raise ValueError("expected a folder such as /srv/models, the only kind of store that this version knows")
     return value
+
+
+def _holidays(value: object) -> object:
+    return holiday_days(value) if isinstance(value, str) else value
 
 
 def _time_of_day(value: object) -> object:
@@ -162,6 +167,12 @@ class Settings(BaseSettings):
     )
     timezone: Annotated[str, AfterValidator(_zone)] = setting(
         "System", "UTC", "Time zone of the road: local days, hours and naive stamps in files."
+    )
+    holidays: Annotated[tuple[int, ...] | None, NoDecode, BeforeValidator(_holidays)] = setting(
+        "System",
+        None,
+        "Days with a Sunday's traffic: a country or a part of one such as US-CA, dates with commas between them, or a "
+        "file with one date a line. Unset: none.",
     )
     units: Units = setting("System", Units.US, "`us` (mph, miles) or `metric` (km/h, km), in requests and answers.")
     roles: Annotated[list[Role], NoDecode] = setting(

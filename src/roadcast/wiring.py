@@ -20,6 +20,7 @@ from roadcast.domain.units import TOLERANCE_SHARE
 from roadcast.errors import Conflict, NotFound, StartError
 from roadcast.forecasting.calibration import Tolerance
 from roadcast.forecasting.explanation import Explanation
+from roadcast.forecasting.forecasters import Added
 from roadcast.live.documents import Presenter
 from roadcast.live.hub import Channel, Hub
 from roadcast.live.relay import Relay, Topics
@@ -36,6 +37,7 @@ from roadcast.pipeline.predict import EngineConfig, Predict, PredictConfig
 from roadcast.pipeline.retraining import Retraining
 from roadcast.pipeline.score import ScoreConfig, Scorer
 from roadcast.pipeline.training import TrainingConfig
+from roadcast.plugins import load as load_plugins
 from roadcast.services import Board, Service, Status, run
 from roadcast.settings import Mode, Role, Settings
 from roadcast.sources.demo import DemoConfig, DemoFeed, DemoPorts
@@ -118,6 +120,7 @@ class System:
     state: LiveState
     hub: Hub
     started_at: datetime
+    added: Sequence[Added] = ()
 
     @property
     def topics(self) -> Topics:
@@ -155,7 +158,7 @@ class System:
         engine = EngineConfig(self.settings.reach, self.settings.units.tolerance_mph)
         return PredictConfig(
             self.topics.aggregates, self.topics.predictions, self.interval_ms, self.settings.horizons,
-            self.settings.timezone, engine,
+            self.settings.timezone, engine, self.settings.holidays or (),
         )  # fmt: skip
 
     @property
@@ -167,7 +170,10 @@ class System:
     def training_config(self) -> TrainingConfig:
         """What training is told."""
         tolerance = Tolerance(self.settings.units.tolerance_mph, TOLERANCE_SHARE)
-        return TrainingConfig(self.interval_ms, self.settings.timezone, self.settings.reach, tolerance)
+        return TrainingConfig(
+            self.interval_ms, self.settings.timezone, self.settings.reach, tolerance,
+            holidays=self.settings.holidays or (), added=self.added,
+        )  # fmt: skip
 
     @property
     def interval_ms(self) -> int:
@@ -222,7 +228,8 @@ async def _system(settings: Settings, mode: Mode, database: Database) -> System:
         log.info("one_worker", detail=f"API_WORKERS={settings.api_workers} is a ceiling: the log in memory runs one")
     hub = Hub(ApiLimits().socket_queue_frames, uuid4().hex[:12])
     memory = MemoryLog(capacity=LOG_RECORDS)
-    return System(settings, feed, database, clock, board, memory, LiveState(), hub, clock.wall())
+    added = load_plugins(lambda why: log.warning("plugin_refused", detail=why))
+    return System(settings, feed, database, clock, board, memory, LiveState(), hub, clock.wall(), added)
 
 
 class _Parts:
@@ -244,7 +251,8 @@ class _Parts:
         self.registry = registry(settings)
         self.predict = Predict(
             system.database, system.log, system.clock, system.board, system.predict_config,
-            Throne(self.registry, settings.reach, settings.interval_s, system.board), self._learn_references,
+            Throne(self.registry, settings.reach, settings.interval_s, system.board, system.added),
+            self._learn_references,
         )  # fmt: skip
         self.retraining = Retraining(
             system.database, self.registry, system.clock, system.board, system.training_config, settings.train_at

@@ -15,6 +15,7 @@ import orjson
 import pytest
 
 from roadcast.cli import main
+from roadcast.commands import BacktestWish
 from roadcast.forecasting.blend import Blend
 from roadcast.forecasting.boosting import GradientBoosting
 from roadcast.forecasting.calibration import Tolerance
@@ -117,6 +118,37 @@ def test_its_numbers_are_those_of_the_file(
     assert f"{found['rows'][0]['mae']:.3f}" in printed
     assert f"{found['served']} would serve" in printed
     assert_readable(html.read_text(encoding="utf-8"), pictures=6)
+
+
+def test_a_holiday_of_the_settings_is_forecast_like_a_sunday(
+    roadcast: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Jams on weekdays from Monday, 2025-03-03 on, and none on Tuesday, 2025-03-11, which is the test."""
+    values, free = speeds(9 * DAY), np.repeat(np.isin(np.arange(9), (5, 6, 8)), DAY)
+    values[free] = 60
+    file, out, errors = wide_csv(tmp_path / "speeds.csv", values), tmp_path / "out.json", list[float]()
+    for holidays in ("", "2025-03-11"):
+        monkeypatch.setenv("HOLIDAYS", holidays)
+        assert roadcast("backtest", file, "--models", "profile", "--test-from", 8 * DAY, "--json", out) == 0
+        errors.append(orjson.loads(out.read_bytes())["rows"][-1]["rmse"])
+    assert errors[1] < 0.7 * errors[0]
+
+
+@pytest.mark.parametrize(
+    ("variable", "factor", "absolute", "unit"),
+    [("speed", 1, 5, "mph"), ("volume", 4, 10, "vehicles per interval"), ("occupancy", 0.002, 2, "percent")],
+)
+def test_confidence_is_that_of_errors_which_mean_something(
+    tmp_path: Path, variable: str, factor: float, absolute: float, unit: str
+) -> None:
+    found = read(wide_csv(tmp_path / "file.csv", (speeds(60) * factor).round(4)), variable)
+    task = BacktestWish("UTC", variable, None, 0.5, [3], [], 0, pooled=True, mask_zeros=False).task(found)
+    judged = judge(LastValue(), task)
+    findings = Findings("file", task, found.codes, [3], True, [judged], "last_value")
+    assert task.tolerance == (absolute, 0.1)
+    assert findings.tolerance == f"the larger of {absolute} {unit} and 10% of the forecast"
+    assert findings.tolerance in findings.caption
+    assert findings.tolerance in page(findings)
 
 
 def test_steps_apart_share_of_the_file_and_zeros_as_missing(roadcast: Command, tmp_path: Path) -> None:

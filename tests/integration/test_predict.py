@@ -2,6 +2,7 @@
 
 import asyncio
 from contextlib import asynccontextmanager
+from dataclasses import replace
 
 import numpy as np
 import psycopg
@@ -11,6 +12,7 @@ from integration.test_pipeline import CODES, INTERVAL, LATER, START, replayed, r
 from roadcast.domain.reading import ReadingBatch, Source
 from roadcast.domain.times import from_ms, to_ms
 from roadcast.errors import Unavailable
+from roadcast.pipeline import explaining, memory
 from roadcast.storage import asked, forecasts
 from roadcast.streaming.messages import IssueComplete
 
@@ -100,6 +102,21 @@ def test_a_forecast_that_could_not_be_stored_is_made_again(address):
     assert in_trouble == (True, [1, 2, 3])
     assert afterwards == [1, 2, 3, 4]
     assert not still_asked
+
+
+def test_forecasters_are_told_of_holidays(address):
+    async def go():
+        async with running(address, services=("ingest",), now=LATER) as pipeline:
+            pipeline.predict._config = replace(pipeline.predict._config, holidays=(15_411,))
+            async with predicting(pipeline):
+                await pipeline.ingest.submit(tick(1, (60.0, 50.0, 40.0)), replayed(1))
+                await pipeline.issued(START + INTERVAL)
+            when = (INTERVAL, "UTC", (15_411,))
+            past = await memory.recall(pipeline.database, START + INTERVAL, *when)
+            known = await explaining.recall(pipeline.database, START + INTERVAL, 1, *when)
+            return await pipeline.predict._state(START + INTERVAL), past.history, known.state(3)
+
+    assert [history.holidays for history in asyncio.run(go())] == [(15_411,)] * 3
 
 
 def test_who_asks_is_answered_at_once_and_no_tick_is_passed_over(address, monkeypatch):

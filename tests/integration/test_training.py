@@ -3,7 +3,9 @@
 import asyncio
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from importlib.metadata import EntryPoint
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +28,7 @@ from roadcast.forecasting.history import STATE_TICKS, History
 from roadcast.pipeline.champion import load_version
 from roadcast.pipeline.importing import describe_network, import_history
 from roadcast.pipeline.training import Report, Step, TrainingConfig, train
+from roadcast.plugins import GROUP, load
 from roadcast.registry.manifest import ModelRefused
 from roadcast.registry.registry import Registry
 from roadcast.sources.formats import Chunk
@@ -33,6 +36,7 @@ from roadcast.storage.engine import Address, Database
 
 HORIZONS = 12
 CODES = ("A", "B", "C")
+EXAMPLE = Path(__file__).resolve().parents[2] / "examples" / "forecaster-plugin"
 NOW = datetime(2026, 3, 2, tzinfo=UTC)
 FAST = ("graph_autoregression",)
 Command = Callable[..., int]
@@ -186,6 +190,31 @@ def test_a_champion_that_cannot_be_loaded_need_not_be_beaten(address: Address, t
     assert "found 66 features, expected 72" in taken.reason
     assert registry.named(MODEL) == taken.version
     assert registry.history(MODEL)[-1].evidence["champion"] == shorter.version
+
+
+def test_a_forecaster_of_an_installed_package_is_trained_and_then_beaten(
+    address: Address, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As a champion it is loaded, and sent to the process that judges it."""
+    monkeypatch.syspath_prepend(EXAMPLE)
+    added, registry = (
+        load(pytest.fail, [EntryPoint("weekly", "weekly_naive:WeeklyNaive", GROUP)]),
+        registry_in(tmp_path),
+    )
+
+    async def go() -> list[Report]:
+        async with connected(address) as database:
+            await store(database, 0, speeds(3 * DAY))
+            own = await trained(database, registry, replace(config("weekly_naive", promotes=False), added=added))
+            registry.promote(MODEL, own.version, from_ms(START_MS), {})
+            await store(database, 3 * DAY, speeds(5 * DAY)[3 * DAY :])
+            return [own, await trained(database, registry, replace(config(), added=added))]
+
+    own, ours = asyncio.run(go())
+    assert own.training.forecaster == "weekly_naive"
+    assert ours.verdict.champion is not None
+    assert ours.verdict.champion.forecaster == "weekly_naive"
+    assert ours.serves_from, ours.reason
 
 
 def test_somebody_who_promotes_meanwhile_keeps_the_place(address: Address, tmp_path: Path) -> None:

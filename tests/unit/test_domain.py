@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 
 from roadcast.domain.clock import Feed, FeedClock
 from roadcast.domain.ids import Packed, pack, unpack
-from roadcast.domain.reading import ReadingBatch, merge
+from roadcast.domain.reading import VARIABLES, ReadingBatch, merge
 from roadcast.domain.times import from_ms, rfc3339, to_ms
-from roadcast.domain.units import Units
+from roadcast.domain.units import Units, absolute_tolerance
 from roadcast.pipeline.checks import check
 from roadcast.streaming.messages import ForecastIssued, IssueComplete, ReadingStored, decode, encode, encode_rows
 
@@ -96,6 +96,13 @@ def test_units():
     assert 70 / Units.METRIC.speed_per_mph == pytest.approx(43.4960, abs=1e-4)
     assert Units.METRIC.tolerance_mph * Units.METRIC.speed_per_mph == pytest.approx(8)
     assert (Units.US.tolerance_mph, Units.US.speed_unit) == (5.0, "mph")
+
+
+@pytest.mark.parametrize(("interval_s", "vehicles"), [(30, 1), (60, 2), (300, 10), (3600, 120)])
+def test_what_counts_as_right_of_each_variable(interval_s, vehicles):
+    found = {variable: absolute_tolerance(variable, interval_s) for variable in VARIABLES}
+    assert found == {"speed": 5.0, "volume": vehicles, "density": 5.0, "occupancy": 0.02}
+    assert absolute_tolerance("speed", interval_s, Units.METRIC) == Units.METRIC.tolerance_mph
 
 
 NAN = math.nan

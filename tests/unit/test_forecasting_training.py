@@ -11,7 +11,7 @@ from roadcast.forecasting.autoregression import GraphAutoregression
 from roadcast.forecasting.calibration import Tolerance
 from roadcast.forecasting.evaluation import Task
 from roadcast.forecasting.forecaster import Forecast
-from roadcast.forecasting.forecasters import MOST_SENSORS_OF_TREES, QUICK, candidates, why_no_trees
+from roadcast.forecasting.forecasters import QUICK
 from roadcast.forecasting.graph import Graph
 from roadcast.forecasting.history import STATE_TICKS, History
 from roadcast.forecasting.parts import Parts
@@ -197,13 +197,6 @@ def test_metrics_tell_everyones_error() -> None:
         "targets": 9.0, "rmse": 9.0, "mae": 1.0, "skill": pytest.approx(0.1), "last_value_rmse": 11.0,
         "profile_rmse": 10.0, "worse_rmse": 10.0, "blend_rmse": 9.0, "champion_rmse": 9.5,
     }  # fmt: skip
-
-
-def test_trees_are_for_networks_that_they_can_serve_in_time() -> None:
-    trees = [] if why_no_trees() else ["gradient_boosting", "blend"]
-    names = [each.name for each in candidates(MOST_SENSORS_OF_TREES)]
-    assert names == ["graph_autoregression", "graph_mlp", *trees]
-    assert [each.name for each in candidates(MOST_SENSORS_OF_TREES + 1)] == ["graph_autoregression", "graph_mlp"]
 
 
 def test_waves_are_what_an_autoregression_is_better_at() -> None:

@@ -13,7 +13,7 @@ from roadcast.forecasting.autoregression import GraphAutoregression
 from roadcast.forecasting.calibration import Calibration, Tolerance
 from roadcast.forecasting.features import feature_names
 from roadcast.forecasting.forecaster import Forecaster
-from roadcast.forecasting.forecasters import every_forecaster
+from roadcast.forecasting.forecasters import Added, every_forecaster
 from roadcast.forecasting.graph import Graph
 from roadcast.forecasting.history import History
 from roadcast.forecasting.trained import Trained, restore
@@ -25,13 +25,13 @@ HORIZONS = 6
 AUTOREGRESSION = GraphAutoregression()
 
 
-def config(*names: str) -> TrainingConfig:
-    return TrainingConfig(INTERVAL_MS, "UTC", HORIZONS, Tolerance(5.0, 0.1), names=names)
+def config(*names: str, added: Sequence[Added] = ()) -> TrainingConfig:
+    return TrainingConfig(INTERVAL_MS, "UTC", HORIZONS, Tolerance(5.0, 0.1), names=names, added=added)
 
 
-def given(history: History, *names: str) -> Trainer:
+def given(history: History, *names: str, added: Sequence[Added] = ()) -> Trainer:
     """A trainer that has been handed a history, in two pieces."""
-    trainer, half = Trainer(config(*names)), len(history) // 2
+    trainer, half = Trainer(config(*names, added=added)), len(history) // 2
     trainer.begin(Span(len(history), history.end_ms, history.sensors, INTERVAL_MS, "UTC"))
     trainer.take(0, history.values[:half])
     trainer.take(half, history.values[half:])
@@ -85,6 +85,13 @@ def test_a_version_is_the_best_candidate_with_all_that_is_to_be_known_of_it(name
         assert restored.fitted[target].forecast(history).median.tobytes() == whole.median.tobytes()
     rmse = verdict.winner.rmse  # it is begun by states with gaps put in, too
     assert rmse < restored.calibration.rmse() < 2 * rmse
+
+
+def test_holidays_come_with_the_history_that_is_gathered() -> None:
+    trainer = Trainer(config())
+    trainer.begin(Span(DAY, START_MS, 3, INTERVAL_MS, "UTC", (15_411,)))
+    trainer.take(0, speeds(DAY)[:, :, None])
+    assert trainer.gathered().holidays == (15_411,)
 
 
 def test_nothing_of_the_days_to_judge_by_is_learnt_before_they_are_judged() -> None:
@@ -153,6 +160,6 @@ def test_too_little_history_is_an_answer_and_not_the_end_of_the_process() -> Non
 
 
 def test_unknown_candidates_are_named() -> None:
-    with pytest.raises(InvalidInput, match="forecaster profile: for 6000 sensors expected some of graph_autoreg"):
-        config("graph_mlp", "profile").candidates(6000)
-    assert [each.name for each in config("graph_mlp").candidates(6000)] == ["graph_mlp"]
+    with pytest.raises(InvalidInput, match="forecaster blend: for 200000 sensors expected some of graph_autoreg"):
+        config("graph_mlp", "blend").candidates(200_000)
+    assert [each.name for each in config("graph_mlp").candidates(200_000)] == ["graph_mlp"]

@@ -41,4 +41,22 @@ class Units(StrEnum):
 
 
 TOLERANCE_SHARE = 0.10
-"""The relative part of the tolerance: a share of the forecast speed."""
+"""The relative part of the tolerance: a share of what is forecast."""
+VOLUME_TOLERANCE_S = 30
+DENSITY_TOLERANCE = 5.0
+OCCUPANCY_TOLERANCE = 0.02
+
+
+def absolute_tolerance(variable: str, interval_s: int, units: Units = Units.US) -> float:
+    """The absolute part of the tolerance that `confidence` speaks of, in the inner unit of the variable.
+
+    speed: 5 mph or 8 km/h; volume: one vehicle for each 30 s of the interval, 120 an hour; occupancy: two percentage
+    points; density: 5 vehicles per mile, which is about what two points of occupancy are.
+    """
+    known = {
+        "speed": units.tolerance_mph,
+        "volume": interval_s / VOLUME_TOLERANCE_S,
+        "density": DENSITY_TOLERANCE,
+        "occupancy": OCCUPANCY_TOLERANCE,
+    }
+    return known[variable]

@@ -1,10 +1,13 @@
 """The forecasters that there are, the simplest first."""
 
+from collections.abc import Sequence
 from functools import cache
+from typing import NamedTuple
 
 from roadcast.forecasting.autoregression import GraphAutoregression
 from roadcast.forecasting.blend import Blend
 from roadcast.forecasting.boosting import GradientBoosting
+from roadcast.forecasting.costs import COSTS, Cost, affordable
 from roadcast.forecasting.forecaster import NAIVE, Forecaster
 from roadcast.forecasting.graph_mlp import GraphMlp
 from roadcast.forecasting.last_value import LastValue
@@ -14,21 +17,24 @@ QUICK: tuple[Forecaster, ...] = (LastValue(), Profile(), GraphAutoregression())
 """Those that learn within seconds."""
 
 
-MOST_SENSORS_OF_TREES = 5_000
-"""Of more, boosted trees take longer to forecast than a tenth of a window of five minutes."""
+class Added(NamedTuple):
+    """A forecaster that is not ours, and what a forecast of it costs."""
+
+    forecaster: Forecaster
+    cost: Cost
 
 
-def every_forecaster(seed: int = 0) -> tuple[Forecaster, ...]:
-    """All of ours that work here; those that learn by chance with this seed."""
+def every_forecaster(seed: int = 0, added: Sequence[Added] = ()) -> tuple[Forecaster, ...]:
+    """All of ours that work here, those that learn by chance with this seed; then those that are added."""
     net = GraphMlp(seed=seed)
-    return (*QUICK, net, *_with_trees(net, seed))
+    return (*QUICK, net, *_with_trees(net, seed), *(each.forecaster for each in added))
 
 
-def candidates(sensors: int, seed: int = 0) -> tuple[Forecaster, ...]:
+def candidates(sensors: int, interval_s: int, seed: int = 0, added: Sequence[Added] = ()) -> list[Forecaster]:
     """Those that may serve a network of so many sensors, but for the naive ones."""
-    learned = (forecaster for forecaster in every_forecaster(seed) if forecaster.name not in NAIVE)
-    fast = sensors <= MOST_SENSORS_OF_TREES
-    return tuple(each for each in learned if fast or not isinstance(each, GradientBoosting | Blend))
+    learned = [forecaster for forecaster in every_forecaster(seed, added) if forecaster.name not in NAIVE]
+    costs = {**COSTS, **{each.forecaster.name: each.cost for each in added}}
+    return affordable(learned, sensors, interval_s, costs)
 
 
 def _with_trees(net: GraphMlp, seed: int) -> tuple[Forecaster, ...]:

@@ -18,7 +18,7 @@ class History:
     """Regular ticks, oldest first, the last one ending at `end_ms`.
 
     values: [T, S, V] float32 in the inner units, NaN where missing; variables: names of the V columns. Sensors are
-    only ever appended, so an index means the same sensor in every history.
+    only ever appended, so an index means the same sensor in every history. holidays: local days since 1970.
     """
 
     values: NDArray[np.float32]
@@ -26,6 +26,7 @@ class History:
     end_ms: int
     interval_ms: int
     timezone: str
+    holidays: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         if self.values.ndim != 3 or self.values.shape[2] != len(self.variables):
@@ -56,7 +57,8 @@ class History:
     def calendar(self, ahead: int = 0) -> Calendar:
         """The calendar of its ticks and of the `ahead` ticks that follow."""
         offsets = np.arange(1 - len(self), ahead + 1, dtype=np.int64)
-        return calendar(self.end_ms + offsets * self.interval_ms, self.interval_ms, self.timezone)
+        end_ms = self.end_ms + offsets * self.interval_ms
+        return calendar(end_ms, self.interval_ms, self.timezone, self.holidays)
 
 
 def last_observed(values: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.int64]]:

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from roadcast.domain.times import DAY_MS
-from roadcast.forecasting.calendar import DAY_TYPES, Calendar, day_type
+from roadcast.forecasting.calendar import DAY_TYPES, Calendar
 from roadcast.forecasting.history import History
 
 SMOOTHING_MS = 900_000
@@ -44,7 +44,10 @@ def learn_typical_day(history: History, target: str) -> tuple[TypicalDay, NDArra
 
 @dataclass(frozen=True, slots=True)
 class _Days:
-    """Days side by side [D, slots, S], smoothed over the time of day: sums of readings and their weights."""
+    """Days side by side [D, slots, S], smoothed over the time of day: sums of readings and their weights.
+
+    types: [D], of days without ticks 0, which tell nothing.
+    """
 
     first: int
     sums: NDArray[np.float32]
@@ -59,7 +62,9 @@ class _Days:
         days[when.day - first, when.slot] = observed
         known = ~np.isnan(days)
         sums, weights = (_smoothed(part, slots) for part in (np.where(known, days, 0), known.astype(np.float32)))
-        return cls(first, sums, weights, day_type(np.arange(first, last + 1)))
+        types = np.zeros(len(days), np.int64)
+        types[when.day - first] = when.day_type
+        return cls(first, sums, weights, types)
 
     def typical(self) -> NDArray[np.float32]:
         return _shrunk(*self._by_type(), self.sums.sum(axis=0), self.weights.sum(axis=0))

@@ -41,7 +41,13 @@ class Recording:
 
 
 def recording(
-    batches: Sequence[ReadingBatch], links: Sequence[Link], *, interval_s: int | None, timezone: str, variable: str
+    batches: Sequence[ReadingBatch],
+    links: Sequence[Link],
+    *,
+    interval_s: int | None,
+    timezone: str,
+    variable: str,
+    holidays: tuple[int, ...] = (),
 ) -> Recording:
     """The readings of a file on the windows of its own interval; only `variable` is kept.
 
@@ -59,10 +65,15 @@ def recording(
     grid = tick_grid(
         batch.sensor, batch.at_ms, batch.values,
         end_ms=int(ends.max()), ticks=ticks, sensors=len(batch.codes), interval_ms=interval_ms,
-    )[:, :, [column]] * np.float32(PERCENT if column == OCCUPANCY else 1)  # fmt: skip
-    history = History(grid, (variable,), int(ends.max()), interval_ms, timezone)
+    )[:, :, [column]] * np.float32(judged_unit(variable))  # fmt: skip
+    history = History(grid, (variable,), int(ends.max()), interval_ms, timezone, holidays)
     graph = Graph.of(links, {code: i for i, code in enumerate(batch.codes)})
     return Recording(history, graph, batch.codes)
+
+
+def judged_unit(variable: str) -> int:
+    """How many of the units in which a variable is judged make one of its inner units."""
+    return PERCENT if variable == VARIABLES[OCCUPANCY] else 1
 
 
 def usual_interval_ms(batch: ReadingBatch) -> int:

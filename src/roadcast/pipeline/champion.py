@@ -11,7 +11,7 @@ from roadcast.domain.model import MODEL
 from roadcast.errors import RoadcastError
 from roadcast.forecasting.features import feature_names
 from roadcast.forecasting.forecaster import Forecaster
-from roadcast.forecasting.forecasters import every_forecaster
+from roadcast.forecasting.forecasters import Added, every_forecaster
 from roadcast.forecasting.trained import Trained, restore
 from roadcast.registry.aliases import Change, named_at
 from roadcast.registry.manifest import ModelRefused, Training
@@ -39,11 +39,14 @@ class Throne:
     In place of one that cannot be loaded there is nobody, and the board says why.
     """
 
-    def __init__(self, registry: Registry, horizons: int, interval_s: int, board: Board) -> None:
+    def __init__(
+        self, registry: Registry, horizons: int, interval_s: int, board: Board, added: Sequence[Added] = ()
+    ) -> None:
         self._registry = registry
         self._horizons = horizons
         self._interval_s = interval_s
         self._board = board
+        self._added = added
         self._history: Sequence[Change] = ()
         self._read_s = self._retry_s = -inf
         self._version: str | None = None
@@ -70,10 +73,12 @@ class Throne:
         return self._champion
 
     def _load(self, version: str) -> Champion:
-        return load_version(self._registry, version, self._horizons, self._interval_s)
+        return load_version(self._registry, version, self._horizons, self._interval_s, self._added)
 
 
-def load_version(registry: Registry, version: str, horizons: int, interval_s: int) -> Champion:
+def load_version(
+    registry: Registry, version: str, horizons: int, interval_s: int, added: Sequence[Added] = ()
+) -> Champion:
     """One version of the model.
 
     Raises:
@@ -85,13 +90,14 @@ def load_version(registry: Registry, version: str, horizons: int, interval_s: in
     if training.interval_s != interval_s:
         raise ModelRefused(file, f"intervals of {training.interval_s} s", f"{interval_s} s")
     try:
-        return Champion(version, training, restore(_forecaster(training.forecaster, file), dict(model.parts)))
+        forecaster = _forecaster(training.forecaster, file, added)
+        return Champion(version, training, restore(forecaster, dict(model.parts)))
     except ValueError as error:
         raise ModelRefused(file, f"what {training.forecaster} cannot read ({error})", "its parts") from error
 
 
-def _forecaster(name: str, file: str) -> Forecaster:
-    known = {forecaster.name: forecaster for forecaster in every_forecaster()}
+def _forecaster(name: str, file: str, added: Sequence[Added]) -> Forecaster:
+    known = {forecaster.name: forecaster for forecaster in every_forecaster(added=added)}
     if name not in known:
         raise ModelRefused(file, f"the forecaster {name}", f"one of {', '.join(known)}")
     return known[name]

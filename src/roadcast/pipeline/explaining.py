@@ -46,7 +46,14 @@ class Known:
         return replace(self.past, values=_grid(self.network, 1, sensors, STATE_TICKS, self.past))
 
 
-async def recall(database: Database, issued_ms: int, sensor_no: int, interval_ms: int, timezone: str) -> Known:
+async def recall(
+    database: Database,
+    issued_ms: int,
+    sensor_no: int,
+    interval_ms: int,
+    timezone: str,
+    holidays: tuple[int, ...] = (),
+) -> Known:
     """What was known one window after that of an issue: live readings take their time, and it waits for them.
 
     Raises:
@@ -59,7 +66,8 @@ async def recall(database: Database, issued_ms: int, sensor_no: int, interval_ms
             raise NotFound(f"The forecasts of {from_ms(issued_ms):%Y-%m-%d %H:%M} UTC are no longer kept.")
         network = await readings.between(reader, issued_ms - STATE_TICKS * interval_ms, issued_ms, as_of=known_at)
         own = await readings.between(reader, issued_ms - ticks * interval_ms, issued_ms, [sensor_no], known_at)
-    nothing = History(np.empty((0, 1, len(VARIABLES)), np.float32), VARIABLES, issued_ms, interval_ms, timezone)
+    empty = np.empty((0, 1, len(VARIABLES)), np.float32)
+    nothing = History(empty, VARIABLES, issued_ms, interval_ms, timezone, holidays)
     past = await asyncio.to_thread(_grid, own, sensor_no, 1, ticks, nothing)
     return Known(issue, network, replace(nothing, values=past))
 

@@ -33,7 +33,9 @@ async def newest(database: Database, until: datetime) -> Mapping[str, Calibratio
     return _restored(known[-1].arrays) if known else {}
 
 
-async def recall(database: Database, until_ms: int, interval_ms: int, timezone: str) -> Past | None:
+async def recall(
+    database: Database, until_ms: int, interval_ms: int, timezone: str, holidays: tuple[int, ...] = ()
+) -> Past | None:
     """The last issues up to a time, with what was known then; None where nothing is kept."""
     async with database.read() as reader:
         known = await calibrations.until(reader, from_ms(until_ms))
@@ -47,7 +49,7 @@ async def recall(database: Database, until_ms: int, interval_ms: int, timezone: 
         rows.sensor_no - 1, rows.ts_ms, rows.values,
         end_ms=end_ms, ticks=ticks, sensors=int(rows.sensor_no.max(initial=0)), interval_ms=interval_ms,
     )  # fmt: skip
-    return Past(memories, History(grid, VARIABLES, end_ms, interval_ms, timezone))
+    return Past(memories, History(grid, VARIABLES, end_ms, interval_ms, timezone, holidays))
 
 
 def _restored(arrays: calibrations.Arrays) -> dict[str, Calibration]:

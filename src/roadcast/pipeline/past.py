@@ -72,21 +72,29 @@ class Span:
     sensors: int
     interval_ms: int
     timezone: str
+    holidays: tuple[int, ...] = ()
 
     @classmethod
     async def read(
-        cls, reader: Reader, network: Network, end_ms: int, interval_ms: int, timezone: str, days: int = FIT_DAYS
+        cls,
+        reader: Reader,
+        network: Network,
+        end_ms: int,
+        interval_ms: int,
+        timezone: str,
+        days: int = FIT_DAYS,
+        holidays: tuple[int, ...] = (),
     ) -> "Span":
         """The last days of what is stored of a network up to a tick, or as many of them as a fit may hold."""
         first = await readings.span(reader)
         most = min(days * DAY_MS // interval_ms, FIT_CELLS // max(network.size, 1))
         ticks = 0 if first is None else max(0, min((end_ms - first[0]) // interval_ms + 1, most))
-        return cls(ticks, end_ms, network.size, interval_ms, timezone)
+        return cls(ticks, end_ms, network.size, interval_ms, timezone, holidays)
 
     def history(self) -> History:
         """A history in which everything is missing yet."""
         values = np.full((self.ticks, self.sensors, len(LEARNT)), np.nan, np.float32)
-        return History(values, LEARNT, self.end_ms, self.interval_ms, self.timezone)
+        return History(values, LEARNT, self.end_ms, self.interval_ms, self.timezone, self.holidays)
 
 
 async def newest_window(database: Database, wall: datetime, interval_ms: int) -> int | None:

@@ -46,6 +46,7 @@ class PredictConfig:
     horizons: int
     timezone: str
     engine: EngineConfig
+    holidays: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,7 +168,9 @@ class Predict:
             Unavailable: the forecaster's process is down or busy.
         """
         config = self._config
-        known = await explaining.recall(self._database, issued_ms, sensor_no, config.interval_ms, config.timezone)
+        known = await explaining.recall(
+            self._database, issued_ms, sensor_no, config.interval_ms, config.timezone, config.holidays
+        )
         async with explaining.in_turn(self._turn):
             state = known.state(self._network.size)
             explained = await self._forecaster.explain(state, known.issue.model, sensor_no - 1)
@@ -315,16 +318,18 @@ class Predict:
         """
         async with self._database.read() as reader:
             fitted = await marks.mark(reader, marks.FITTED)
-        past, until_ms = None, at_ms
+        past, until_ms, config = None, at_ms, self._config
         if self._forecaster.is_new:
             await self._keeper.settle()
-            past = await memory.recall(self._database, at_ms, self._config.interval_ms, self._config.timezone)
+            past = await memory.recall(self._database, at_ms, config.interval_ms, config.timezone, config.holidays)
             if past is not None and fitted is not None and to_ms(fitted) <= at_ms:
                 until_ms = to_ms(fitted) if self._day(to_ms(fitted)) == self._day(at_ms) else at_ms
         await self._learn_references(until_ms)
         async with self._database.read() as reader:
             self._network = await Network.read(reader)
-            span = await Span.read(reader, self._network, until_ms, self._config.interval_ms, self._config.timezone)
+            span = await Span.read(
+                reader, self._network, until_ms, config.interval_ms, config.timezone, holidays=config.holidays
+            )
         pieces = read_pieces(self._database, span)
         await self._forecaster.fit(span, pieces, self._network.graph, self._network.reference_speed, past, at_ms)
         async with self._database.write() as writer:
@@ -340,4 +345,5 @@ class Predict:
             if int(rows.sensor_no.max(initial=0)) > self._network.size:
                 self._network = Network(await sensors.every(reader), self._network.links)
         grid = self._window.update(at_ms, since_ms, rows, self._network.size)
-        return History(grid, VARIABLES, at_ms, self._config.interval_ms, self._config.timezone)
+        config = self._config
+        return History(grid, VARIABLES, at_ms, config.interval_ms, config.timezone, config.holidays)

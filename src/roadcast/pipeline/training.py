@@ -20,7 +20,7 @@ from roadcast.forecasting.calibration import Tolerance
 from roadcast.forecasting.evaluation import learn_errors
 from roadcast.forecasting.features import feature_names
 from roadcast.forecasting.forecaster import NAIVE, Fitted, Forecaster
-from roadcast.forecasting.forecasters import QUICK, candidates
+from roadcast.forecasting.forecasters import QUICK, Added, candidates
 from roadcast.forecasting.graph import Graph
 from roadcast.forecasting.trained import TARGETS, Trained
 from roadcast.forecasting.training import REMEDY, Score, Standing, TooLittleHistory, Verdict, after, hold_out, score
@@ -49,6 +49,8 @@ class TrainingConfig:
     names: Sequence[str] = ()
     seed: int = 0
     promotes: bool = True
+    holidays: tuple[int, ...] = ()
+    added: Sequence[Added] = ()
 
     def candidates(self, sensors: int) -> list[Forecaster]:
         """Who is trained for a network of so many sensors.
@@ -56,7 +58,8 @@ class TrainingConfig:
         Raises:
             InvalidInput: a name that is none of theirs.
         """
-        known = {forecaster.name: forecaster for forecaster in candidates(sensors, self.seed)}
+        found = candidates(sensors, self.interval_ms // 1000, self.seed, self.added)
+        known = {forecaster.name: forecaster for forecaster in found}
         if unknown := [name for name in self.names if name not in known]:
             raise InvalidInput(f"forecaster {unknown[0]}: for {sensors} sensors expected some of {', '.join(known)}")
         return [forecaster for name, forecaster in known.items() if not self.names or name in self.names]
@@ -249,7 +252,8 @@ def _trainer(config: TrainingConfig) -> Trainer:
 def _incumbent(registry: Registry, config: TrainingConfig) -> _Incumbent:
     version = registry.named(MODEL)
     try:
-        champion = version and load_version(registry, version, config.horizons, config.interval_ms // 1000)
+        interval_s = config.interval_ms // 1000
+        champion = version and load_version(registry, version, config.horizons, interval_s, config.added)
     except (ModelRefused, NotFound) as error:
         return _Incumbent(version, None, error.message)
     return _Incumbent(version, champion or None)
@@ -260,7 +264,9 @@ async def _plan(
 ) -> Plan:
     async with database.read() as reader:
         network = await Network.read(reader)
-        span = await Span.read(reader, network, end_ms, config.interval_ms, config.timezone, config.days)
+        span = await Span.read(
+            reader, network, end_ms, config.interval_ms, config.timezone, config.days, config.holidays
+        )
     config.candidates(network.size)  # before anything takes long
     await hand_over(child, span, read_pieces(database, span), lambda ticks: heard(Step(READING, ticks, span.ticks)))
     plan = await child.call("plan", network.graph, incumbent.learnt_ms, timeout_s=STEP_TIMEOUT_S)

@@ -51,7 +51,16 @@ class Findings:
     def caption(self) -> str:
         """How to read the table."""
         how = "all steps up to" if self.pooled else "at"
-        return f"errors {how} each horizon; {self.served} would serve, by what came before the test"
+        return (
+            f"errors {how} each horizon; {self.served} would serve, by what came before the test; confidence is that "
+            f"of errors up to {self.tolerance}"
+        )
+
+    @property
+    def tolerance(self) -> str:
+        """Up to which error a forecast is right."""
+        absolute, share = self.task.tolerance
+        return f"the larger of {absolute:g} {self.unit} and {share:.0%} of the forecast"
 
     def minutes(self, step: int) -> float:
         """A horizon in minutes; a tick may be shorter than one."""

@@ -73,7 +73,8 @@ def _legend(findings: Findings) -> str:
     how = "over all steps up to the horizon" if findings.pooled else "of the step alone"
     return (
         f"MAE, RMSE, bias (forecast − truth) and the Winkler scores of the 80 % and 90 % intervals in {findings.unit}, "
-        f"{how}; 80 % and 90 %: shares of targets within these intervals; ECE: by how much confidence was wrong; "
+        f"{how}; 80 % and 90 %: shares of targets within these intervals; ECE: by how much confidence was wrong that "
+        f"an error is at most {findings.tolerance}; "
         "CPU-s and MB: time and the most memory that training took."
     )
 
