@@ -48,7 +48,7 @@ class Errors:
 
     def measures(self, naive):
         """What the API calls them; naive: the errors of naive forecasters."""
-        maes = [other.absolute / other.count for other in naive if other.count]
+        maes = [other.absolute / other.count for other in naive if other.count and alike(other.count, self.count)]
         mae, square, mape = (
             share(self.absolute, self.count),
             share(self.square, self.count),
@@ -199,10 +199,20 @@ def lines(said, board, by_state):
                     yield where, theirs[measure], value, ROUNDING.get(measure, 1e-4)
 
 
+def alike(count, own):
+    """Whether two were judged by about the same targets."""
+    return abs(count - own) <= 0.05 * own
+
+
 def is_worse(one, models):
     """Whether a naive forecaster has the lower mae or rmse, by the numbers that are shown."""
     rivals = [
-        m for m in models if m["model"] in NAIVE and m["horizon_minutes"] == one["horizon_minutes"] and m["count"]
+        m
+        for m in models
+        if m["model"] in NAIVE
+        and m["horizon_minutes"] == one["horizon_minutes"]
+        and m["count"]
+        and alike(m["count"], one["count"])
     ]
     if one["model"] in NAIVE or not one["count"] or not rivals:
         return None

@@ -68,3 +68,7 @@ class Unavailable(RoadcastError):
     def __init__(self, message: str, *, remedy: str = "", retry_after_s: int = 5) -> None:
         super().__init__(message, remedy=remedy)
         self.retry_after_s = retry_after_s
+
+
+class StoreDown(Unavailable):
+    """The store of models cannot be reached, read or written."""

@@ -227,6 +227,25 @@ def test_a_replay_that_is_interrupted_gives_the_same_forecasts_to_the_byte(serve
     assert [repr(row) for row in one] == [repr(row) for row in other]
 
 
+def test_a_restart_goes_on_though_the_last_sensor_is_silent(server, address):
+    """It was there when the forecasters were fitted, and is in none of the windows that are recalled."""
+
+    async def go(last):
+        for first, until in last:
+            async with running(address, services=("ingest", "predict"), now=LATER) as pipeline:
+                for i in range(first, until + 1):
+                    speeds = speeds_of(i)
+                    await pipeline.ingest.submit(tick(i, speeds if i < 300 else [*speeds[:2], None]), replayed(i))
+                await pipeline.issued(START + until * INTERVAL)
+                board = {part.name: part.status for part in pipeline.board.parts}
+        async with connected(address) as database:
+            return await everything_forecast(database), board["forecaster"]
+
+    (one, _), (other, status) = asyncio.run(go([(1, 420)])), asyncio.run(go([(1, 410), (411, 420)]))
+    assert status is Status.OK
+    assert [repr(row) for row in one] == [repr(row) for row in other]
+
+
 def test_a_child_that_dies_costs_no_forecast_and_is_replaced(address):
     async def go():
         async with running(address, now=LATER) as pipeline:

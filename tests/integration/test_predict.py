@@ -112,7 +112,7 @@ def test_forecasters_are_told_of_holidays(address):
                 await pipeline.ingest.submit(tick(1, (60.0, 50.0, 40.0)), replayed(1))
                 await pipeline.issued(START + INTERVAL)
             when = (INTERVAL, "UTC", (15_411,))
-            past = await memory.recall(pipeline.database, START + INTERVAL, *when)
+            past = await memory.recall(pipeline.database, START + INTERVAL, 3, *when)
             known = await explaining.recall(pipeline.database, START + INTERVAL, 1, *when)
             return await pipeline.predict._state(START + INTERVAL), past.history, known.state(3)
 

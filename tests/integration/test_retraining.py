@@ -13,15 +13,15 @@ from roadcast.blobs.file import FileBlobs
 from roadcast.domain.clock import Feed, FeedClock
 from roadcast.domain.model import MODEL
 from roadcast.domain.times import DAY_MS, from_ms
-from roadcast.forecasting.calibration import Calibration, Tolerance
-from roadcast.forecasting.engine import calibration_key
-from roadcast.pipeline import memory
+from roadcast.forecasting.calibration import Tolerance
+from roadcast.forecasting.scoring import MEASURES, RELIABILITY, TENTHS, Sums
 from roadcast.pipeline.retraining import Retraining
 from roadcast.pipeline.training import TrainingConfig
 from roadcast.registry.aliases import Action
 from roadcast.registry.registry import Registry
+from roadcast.scoreboard import Group
 from roadcast.services import Board
-from roadcast.storage import marks
+from roadcast.storage import marks, scores
 
 END = from_ms(START_MS + 3 * DAY_MS)
 
@@ -79,17 +79,16 @@ def test_it_does_not_learn_from_a_replay_nor_where_it_is_told_not_to(address, tm
 
 
 def test_a_promotion_that_turned_out_worse_is_taken_back(address, tmp_path):
-    async def known(database, version, champion, naive):
-        def erring(rmse):
-            calibration = Calibration.empty(24)
-            calibration.squares[:] = [1000, 1000 * rmse**2]
-            return calibration
-
+    async def known(database, champion, naive):
+        day = (END - timedelta(days=1)).date()
+        groups = [Group(day, 12, name, None, 15, "low") for name in ("graph_mlp", "profile")]
+        groups.append(Group(day, 23, "profile", None, 15, "low"))  # of an hour in which the champion was not scored
+        measures = np.zeros((3, len(MEASURES)))
+        measures[:, MEASURES.index("n")] = 1000
+        measures[:, MEASURES.index("square")] = 1000 * np.square([champion, naive, 50])
         async with database.write() as writer:
-            await memory.keep(
-                writer, END, {calibration_key("graph_mlp", version): erring(champion), "profile": erring(naive)},
-                END - timedelta(hours=2),
-            )  # fmt: skip
+            await writer.run("DELETE FROM scores")
+            await scores.add(writer, groups, Sums(measures, np.zeros((3, len(RELIABILITY), TENTHS))))
             await marks.set_mark(writer, marks.TRAINED, END)
 
     async def go():
@@ -98,13 +97,13 @@ def test_a_promotion_that_turned_out_worse_is_taken_back(address, tmp_path):
             first, second = saved(registry, 1), saved(registry, 2)
             registry.promote(MODEL, first, END - timedelta(days=9), WHY)
             registry.promote(MODEL, second, END - timedelta(days=2), WHY)
-            await known(database, second, champion=3, naive=4)
+            await known(database, champion=3, naive=4)
             await retraining.look()
             kept = registry.named(MODEL)
-            await known(database, second, champion=5, naive=4)
+            await known(database, champion=5, naive=4)
             await retraining.look()
             back = registry.named(MODEL)
-            await known(database, first, champion=5, naive=4)
+            await known(database, champion=5, naive=4)
             await retraining.look()
             return (first, second), kept, back, registry.history(MODEL), retraining.counts, part(retraining)
 

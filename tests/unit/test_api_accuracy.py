@@ -52,7 +52,7 @@ def test_a_jam_is_high_or_severe_and_the_onset_stands_beside_the_states():
 
 
 def test_one_state_has_no_strata_of_its_own():
-    scores = [score("served", [9, 9], state="onset"), score("last_value", [12], state="onset")]
+    scores = [score("served", [9, 9], state="onset"), score("last_value", [12, 12], state="onset")]
     served, _ = accuracy(scores, Units.US, Filters(state="onset"))
     assert (served["count"], served["mae"], served["skill"]) == (2, 9.0, 0.25)
     assert (served["jam"], served["onset"]) == (None, None)
@@ -110,3 +110,13 @@ def test_metric_errors_are_kilometres_and_shares_stay():
 
 def test_without_scores_there_is_nothing_to_say():
     assert accuracy([], Units.METRIC) == []
+
+
+def test_who_was_judged_by_other_targets_is_not_compared():
+    """A model that served a quiet night, beside a whole day of the naive forecaster."""
+    scores = [score("blend", [1] * 19), score("last_value", [2] * 20), score("served", [1] * 10)]
+    found = {each["model"]: each for each in accuracy(scores, Units.US)}
+    assert (found["served"]["skill"], found["served"]["baseline_better"]) == (None, None)
+    assert (found["blend"]["skill"], found["blend"]["baseline_better"]) == (None, None)
+    [blend] = accuracy([score("blend", [1] * 20), score("last_value", [2] * 21)], Units.US, Filters(model="blend"))
+    assert (blend["skill"], blend["baseline_better"]) == (0.5, False)

@@ -78,7 +78,8 @@ def test_too_little_history_is_refused_in_a_line(ticks: int, silent_from: int, s
         (8 * DAY, 8 * DAY),
         (8 * DAY + 7, 8 * DAY + 7),
         (9 * DAY, 9 * DAY),
-        (9 * DAY + 1, None),
+        (9 * DAY + 12, 9 * DAY + 12),
+        (9 * DAY + 13, None),
         (99 * DAY, None),
     ],
 )

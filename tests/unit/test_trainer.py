@@ -145,11 +145,11 @@ def test_a_champion_that_has_learnt_of_the_days_to_judge_by_moves_them() -> None
 
 
 def test_a_champion_that_has_learnt_of_the_last_day_stays() -> None:
-    history, until = history_of(speeds(3 * DAY)), START_MS + (2 * DAY + 1) * INTERVAL_MS
+    history, until = history_of(speeds(3 * DAY)), START_MS + (2 * DAY + 13) * INTERVAL_MS
     verdict = judged(given(history, "graph_autoregression"), champion_of(history), until)
     assert (verdict.champion, verdict.deserves) == (None, False)
     assert verdict.reason == (
-        "the champion has learnt until 2012-03-14 00:05 UTC, and less than the day after that by which to judge it is "
+        "the champion has learnt until 2012-03-14 01:05 UTC, and less than the day after that by which to judge it is "
         "stored"
     )
 

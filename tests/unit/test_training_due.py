@@ -10,8 +10,7 @@ from unit.api_doubles import unreachable_database
 
 from roadcast.blobs.file import FileBlobs
 from roadcast.domain.clock import FeedClock
-from roadcast.forecasting.calibration import Calibration, Tolerance
-from roadcast.forecasting.engine import calibration_key
+from roadcast.forecasting.calibration import Tolerance
 from roadcast.pipeline.retraining import PROBATION, Retraining, standing
 from roadcast.pipeline.training import TrainingConfig
 from roadcast.registry.aliases import Action, Change
@@ -35,18 +34,8 @@ def training(skill: float | None) -> Training:
     )  # fmt: skip
 
 
-def erring(rmse: float) -> Calibration:
-    calibration = Calibration.empty(2)
-    calibration.squares[:] = [1000, 1000 * rmse**2]
-    return calibration
-
-
-def known(champion: float, **naive: float) -> dict[str, Calibration]:
-    return {calibration_key("blend", "v"): erring(champion)} | {name: erring(rmse) for name, rmse in naive.items()}
-
-
-def test_skill_is_against_the_best_naive_forecaster_and_of_its_own_version() -> None:
-    errors = known(3, last_value=6, profile=4, graph_autoregression=1) | {"blend w": erring(9)}
+def test_skill_is_against_the_best_naive_forecaster() -> None:
+    errors = {"blend": 3.0, "last_value": 6.0, "profile": 4.0, "graph_autoregression": 1.0}
     found = standing(change(30), training(0.3), errors)
     assert found.skill == pytest.approx(0.25)
     assert (found.rmse, found.naive_rmse) == (pytest.approx(3), pytest.approx(4))
@@ -66,9 +55,7 @@ def test_skill_is_against_the_best_naive_forecaster_and_of_its_own_version() -> 
 def test_a_champion_has_a_day_and_must_then_be_better_than_the_naive_ones(
     hours: float, champion: float, judged: float | None, worse: bool, drifted: bool
 ) -> None:
-    errors = known(champion, last_value=6, profile=4)
-    if isnan(champion):
-        del errors[calibration_key("blend", "v")]
+    errors = {"last_value": 6.0, "profile": 4.0} | ({} if isnan(champion) else {"blend": champion})
     found = standing(change(hours), training(judged), errors)
     assert (found.is_worse(NOW), found.has_drifted(NOW)) == (worse, drifted)
     assert timedelta(days=1) == PROBATION

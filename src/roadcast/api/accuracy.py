@@ -18,6 +18,8 @@ from roadcast.forecasting.scoring import SERVED, TENTHS
 from roadcast.live.documents import SPEED_DECIMALS, SpeedUnit, rounded_number, speed_unit
 from roadcast.scoreboard import Score
 
+ALIKE = 0.05
+"""Numbers of targets that differ by no more than this share are taken to be the same targets."""
 SHARE_DECIMALS = 4
 ERROR_DECIMALS = SPEED_DECIMALS + 1
 
@@ -30,7 +32,8 @@ Label: TypeAlias = int | str | None
 class ErrorsDocument(TypedDict):
     """Errors of forecasts. `bias` is the mean of forecast − truth.
 
-    `skill` is 1 − mae / mae of the best naive forecast: 0 is no better than it, 1 is perfect.
+    `skill` is 1 − mae / mae of the best naive forecast: 0 is no better than it, 1 is perfect; null where that was
+    judged by other targets, more than 5 % more or fewer.
     """
 
     count: int
@@ -215,9 +218,15 @@ def _stratum(states: Sequence[str], errors: Errors, naive: Iterable[Errors], fac
     return _errors(errors.of(*states), [other.of(*states) for other in naive], factor)
 
 
+def _alike(errors: Errors, others: Iterable[Errors]) -> list[Errors]:
+    """Those that were judged by about as many targets: who served a quiet night is not compared with a whole day."""
+    own = errors.total("n")
+    return [other for other in others if abs(other.total("n") - own) <= ALIKE * own]
+
+
 def _errors(errors: Errors, naive: Iterable[Errors], factor: float) -> ErrorsDocument:
     mae = errors.mae
-    best = min((other.mae for other in naive if other.mae is not None), default=None)
+    best = min((other.mae for other in _alike(errors, naive) if other.mae is not None), default=None)
     return {
         "count": int(errors.total("n")),
         "mae": rounded_number(mae, ERROR_DECIMALS, factor),
@@ -233,7 +242,8 @@ def _is_worse(errors: Errors, naive: Iterable[Errors], factor: float) -> bool | 
 
     As they are shown: forecasters that say the same differ by the order in which their errors were added up.
     """
-    own, known = _shown(errors, factor), [shown for other in naive if (shown := _shown(other, factor))]
+    own = _shown(errors, factor)
+    known = [shown for other in _alike(errors, naive) if (shown := _shown(other, factor))]
     return any(one < mine for other in known for one, mine in zip(other, own, strict=True)) if own and known else None
 
 

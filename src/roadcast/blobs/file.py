@@ -12,7 +12,7 @@ from pathlib import Path
 from uuid import uuid4
 
 from roadcast.blobs.store import check_name, is_name
-from roadcast.errors import Conflict, NotFound, Unavailable
+from roadcast.errors import Conflict, NotFound, StoreDown
 
 PARTIAL = ".partial"
 LEFTOVER_S = 3600.0
@@ -90,7 +90,7 @@ class FileBlobs:
         except (FileExistsError, IsADirectoryError, NotADirectoryError) as error:
             raise Conflict(f"{self._root / name} is a folder, or lies in a file.") from error
         except OSError as error:
-            raise Unavailable(
+            raise StoreDown(
                 f"{self._root / name} cannot be read or written: {error.strerror}.",
                 remedy="See to the disk and to who owns the folder.",
             ) from error

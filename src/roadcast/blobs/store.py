@@ -6,7 +6,7 @@ files, HDFS and S3 have in common.
 
 Every method may raise:
     InvalidInput: a name that `check_name` refuses.
-    Unavailable: the store cannot be reached, read or written.
+    StoreDown: the store cannot be reached, read or written.
 """
 
 import re

@@ -124,6 +124,12 @@ class Calibration:
         offsets, errors = np.zeros((*strata, len(PROBABILITIES))), np.zeros((*strata, 2))
         return cls(offsets, errors, np.zeros((horizons, 2)), np.zeros((3, BINS)))
 
+    def fits(self, horizons: int) -> bool:
+        """Whether it is of forecasts with so many horizons, and of this release's strata and quantiles."""
+        other = Calibration.empty(horizons)
+        mine, theirs = ((each.offsets, each.errors, each.squares, each.kept) for each in (self, other))
+        return all(one.shape == another.shape for one, another in zip(mine, theirs, strict=True))
+
     def judge(self, forecast: Forecast, strata: Strata, tolerance: Tolerance, *, literal: bool = False) -> Judged:
         """A forecast [S, H] with what is known of errors like its own; `literal` leaves its point as it is."""
         quantiles = self.quantiles(forecast, strata)

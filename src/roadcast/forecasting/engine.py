@@ -130,7 +130,8 @@ class Engine:
             contender.judge.reference = reference_speed
             if past is not None:
                 self._remember(contender, past)
-            if enough and not contender.judge.calibration.rehearsals:
+            known = contender.judge.calibration
+            if enough and name in fitted and (not known.rehearsals or np.isnan(known.rmse())):
                 contender.judge.calibration = rehearse(fitted[name], task)
 
     def calibrations(self) -> dict[str, Calibration]:
@@ -189,7 +190,7 @@ class Engine:
         for issued_ms, calibrations in past.memories:
             ticks = len(history) - (history.end_ms - issued_ms) // history.interval_ms
             calibration = calibrations.get(key)
-            if ticks > 0 and calibration is not None and len(calibration.offsets) == self.horizons:
+            if ticks > 0 and calibration is not None and calibration.fits(self.horizons):
                 each.judge.remember(each.speed, history.until(ticks), deepcopy(calibration))
 
     def _served(self) -> str:

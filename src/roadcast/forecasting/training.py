@@ -21,6 +21,8 @@ LEAST_DAYS = 2
 HELD_OUT_SHARE = 0.2
 LEAST_DAYS_HELD_OUT, MOST_DAYS_HELD_OUT = 1, 7
 """A whole day, because jams come at hours of their own; a week holds every kind of day."""
+LEEWAY_DAYS = 1 / 24
+"""Yesterday's training may have been a little later in the day, or the day an hour shorter."""
 MARGIN = 0.01
 """By this share of its RMSE another must be beaten: forecasters that are equally good differ by as much by chance."""
 LEAST_ISSUES, MOST_ISSUES = 100, 500
@@ -80,7 +82,7 @@ def after(task: Task, learnt_ms: int) -> Task | None:
     history = task.history
     known = len(history) - (history.end_ms - learnt_ms) // history.interval_ms
     first = max(task.test_from, known)
-    enough = _days(history, len(history) - first) >= LEAST_DAYS_HELD_OUT
+    enough = _days(history, len(history) - first) >= LEAST_DAYS_HELD_OUT - LEEWAY_DAYS
     return replace(task, test_from=first) if enough else None
 
 
@@ -170,12 +172,17 @@ class Verdict:
 
 
 def gain(score: Score, other: Score) -> float:
-    """By which share of the other's RMSE it errs less; NaN where it has none, and 0 where neither errs."""
-    if isnan(other.rmse) and not isnan(score.rmse):
+    """By which share of the other's RMSE it errs less."""
+    return gain_of(score.rmse, other.rmse)
+
+
+def gain_of(rmse: float, other: float) -> float:
+    """By which share of `other` a RMSE is less; NaN where there is none, and 0 where neither errs."""
+    if isnan(other) and not isnan(rmse):
         return 1.0
-    if other.rmse == 0:
-        return 0.0 if score.rmse == 0 else -inf
-    return 1 - score.rmse / other.rmse
+    if other == 0:
+        return 0.0 if rmse == 0 else -inf
+    return 1 - rmse / other
 
 
 def _compared(score: Score, other: Score) -> str:

@@ -20,6 +20,8 @@ from roadcast.services import Board, Status
 
 READ_EVERY_S = 1.0
 """How long it can take until a promotion is noticed."""
+DISTRUST_S = 3600.0
+"""So long one whose forecasts fail is left out."""
 RETRY_EVERY_S = 60.0
 """After so long one that could not be loaded is tried again."""
 
@@ -64,13 +66,19 @@ class Throne:
                 if version is not None:
                     self._champion = await asyncio.to_thread(self._load, version)
                 self._board.report("model", Status.OK, f"{version} serves" if version else "none is promoted")
-        except (RoadcastError, OSError) as error:
+        except RoadcastError as error:
             self._retry_s = now_s + RETRY_EVERY_S
-            message, remedy = str(error), "See that MODEL_STORE can be read."
-            if isinstance(error, RoadcastError):
-                message, remedy = error.message, error.remedy
-            self._board.report("model", Status.DEGRADED, f"{message} The quick forecasters serve.", remedy)
+            who = f"{self._version} serves on." if self._champion else "The quick forecasters serve."
+            self._board.report("model", Status.DEGRADED, f"{error.message} {who}", error.remedy)
         return self._champion
+
+    def distrust(self) -> None:
+        """Leave out the version in force for a while: its forecasts fail."""
+        self._champion, self._retry_s = None, time.monotonic() + DISTRUST_S
+        self._board.report(
+            "model", Status.DEGRADED, f"The forecasts of {self._version} fail. The quick forecasters serve.",
+            "roadcast models rollback, or train anew.",
+        )  # fmt: skip
 
     def _load(self, version: str) -> Champion:
         return load_version(self._registry, version, self._horizons, self._interval_s, self._added)
@@ -92,8 +100,11 @@ def load_version(
     try:
         forecaster = _forecaster(training.forecaster, file, added)
         return Champion(version, training, restore(forecaster, dict(model.parts)))
-    except ValueError as error:
-        raise ModelRefused(file, f"what {training.forecaster} cannot read ({error})", "its parts") from error
+    except ModelRefused:
+        raise
+    except Exception as error:
+        found = f"what {training.forecaster} cannot read ({type(error).__name__}: {error})"
+        raise ModelRefused(file, found, "its parts") from error
 
 
 def _forecaster(name: str, file: str, added: Sequence[Added]) -> Forecaster:

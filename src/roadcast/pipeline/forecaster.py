@@ -31,6 +31,8 @@ log = structlog.get_logger()
 STEP_TIMEOUT_S = 60.0
 EXPLAIN_TIMEOUT_S = 60.0
 FIT_TIMEOUT_S = 900.0
+DOUBTED_AFTER = 2
+"""So many failed steps in a row are blamed on the promoted model, where there is one."""
 _PAUSES_S = (1, 2, 5, 15, 60, 300)
 
 
@@ -88,6 +90,7 @@ class ForecasterProcess:
         self._fallback = config.engine(LastValue())
         self._retry_at_s = 0.0
         self._failures = 0
+        self._failed_steps = 0
 
     @property
     def is_new(self) -> bool:
@@ -133,9 +136,15 @@ class ForecasterProcess:
         if self._child.running:
             try:
                 await self._adopt(state.end_ms)
-                return cast("Issue", await self._child.call("step", state, timeout_s=STEP_TIMEOUT_S))
+                issue = cast("Issue", await self._child.call("step", state, timeout_s=STEP_TIMEOUT_S))
             except ChildDown as error:
+                self._failed_steps += 1
+                if self._adopted is not None and self._failed_steps >= DOUBTED_AFTER:
+                    self._throne.distrust()
                 self._down(error)
+            else:
+                self._failed_steps = 0
+                return issue
         return replace(self._fallback.step(state), calibrations={})
 
     async def _adopt(self, at_ms: int) -> None:

@@ -72,7 +72,8 @@ class Keeper:
             records = issue_records(rows, sensors, self._interval_ms, on_demand=on_demand)
             await self._log.publish(self._topic, records)
         finally:
-            self.kept_ms = None
+            if self.kept_ms == issue.issued_ms:
+                self.kept_ms = None
 
     async def _store(self, issue: Issue, rows: IssuedRows) -> None:
         issued_at = from_ms(issue.issued_ms)

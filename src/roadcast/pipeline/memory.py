@@ -1,6 +1,7 @@
 """What the forecaster's process knew of its errors: kept with each issue, so that a restart goes on from there."""
 
 from collections.abc import Mapping
+from contextlib import suppress
 from datetime import datetime
 
 import numpy as np
@@ -26,17 +27,13 @@ async def keep(writer: Writer, issued_at: datetime, known: Mapping[str, Calibrat
     await calibrations.store(writer, issued_at, arrays, keep_after)
 
 
-async def newest(database: Database, until: datetime) -> Mapping[str, Calibration]:
-    """What was known at the last issue up to a time; nothing where none is kept."""
-    async with database.read() as reader:
-        known = await calibrations.until(reader, until)
-    return _restored(known[-1].arrays) if known else {}
-
-
 async def recall(
-    database: Database, until_ms: int, interval_ms: int, timezone: str, holidays: tuple[int, ...] = ()
+    database: Database, until_ms: int, sensors: int, interval_ms: int, timezone: str, holidays: tuple[int, ...] = ()
 ) -> Past | None:
-    """The last issues up to a time, with what was known then; None where nothing is kept."""
+    """The last issues up to a time, with what was known then; None where nothing is kept.
+
+    sensors: how many there are at least, heard or not.
+    """
     async with database.read() as reader:
         known = await calibrations.until(reader, from_ms(until_ms))
         if not known:
@@ -47,15 +44,19 @@ async def recall(
         rows = await readings.between(reader, end_ms - ticks * interval_ms, end_ms)
     grid = tick_grid(
         rows.sensor_no - 1, rows.ts_ms, rows.values,
-        end_ms=end_ms, ticks=ticks, sensors=int(rows.sensor_no.max(initial=0)), interval_ms=interval_ms,
+        end_ms=end_ms, ticks=ticks, sensors=max(sensors, int(rows.sensor_no.max(initial=0))), interval_ms=interval_ms,
     )  # fmt: skip
     return Past(memories, History(grid, VARIABLES, end_ms, interval_ms, timezone, holidays))
 
 
 def _restored(arrays: calibrations.Arrays) -> dict[str, Calibration]:
-    """By the keys under which they were kept."""
+    """By the keys under which they were kept; of another release what this one cannot read is left out."""
     parts: dict[str, Parts] = {}
     for name, array in arrays.items():
         key, _, part = name.rpartition("/")
         parts.setdefault(key, {})[part] = array
-    return {key: from_parts(Calibration, each) for key, each in parts.items()}
+    restored: dict[str, Calibration] = {}
+    for key, each in parts.items():
+        with suppress(ValueError):
+            restored[key] = from_parts(Calibration, each)
+    return restored

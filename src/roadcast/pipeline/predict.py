@@ -263,7 +263,8 @@ class Predict:
                         await self._on_tick(message)
                     case _:
                         pass
-            await self._keeper.settle()
+            async with self._turn:
+                await self._keeper.settle()
             await subscription.commit(batch[-1].position)
 
     async def _on_tick(self, tick: TickClosed) -> None:
@@ -317,11 +318,13 @@ class Predict:
         A process that takes the place of another one learns up to where that one did, and goes on from its issues.
         """
         async with self._database.read() as reader:
-            fitted = await marks.mark(reader, marks.FITTED)
+            fitted, size = await marks.mark(reader, marks.FITTED), (await Network.read(reader)).size
         past, until_ms, config = None, at_ms, self._config
         if self._forecaster.is_new:
             await self._keeper.settle()
-            past = await memory.recall(self._database, at_ms, config.interval_ms, config.timezone, config.holidays)
+            past = await memory.recall(
+                self._database, at_ms, size, config.interval_ms, config.timezone, config.holidays
+            )
             if past is not None and fitted is not None and to_ms(fitted) <= at_ms:
                 until_ms = to_ms(fitted) if self._day(to_ms(fitted)) == self._day(at_ms) else at_ms
         await self._learn_references(until_ms)

@@ -6,24 +6,20 @@ from dataclasses import dataclass
 from datetime import datetime, time, timedelta
 from zoneinfo import ZoneInfo
 
-import numpy as np
 import structlog
 
 from roadcast.child import ChildDown
 from roadcast.domain.clock import FeedClock
 from roadcast.domain.model import MODEL
-from roadcast.errors import Conflict, RoadcastError, Unavailable
-from roadcast.forecasting.calibration import Calibration
-from roadcast.forecasting.engine import calibration_key
+from roadcast.errors import Conflict, NotFound, RoadcastError, StoreDown, Unavailable
 from roadcast.forecasting.forecaster import NAIVE
-from roadcast.forecasting.training import TooLittleHistory
-from roadcast.pipeline import memory
+from roadcast.forecasting.training import TooLittleHistory, gain_of
 from roadcast.pipeline.training import Step, TrainingConfig, train
 from roadcast.registry.aliases import Change
 from roadcast.registry.manifest import ModelRefused, Training
 from roadcast.registry.registry import Registry
 from roadcast.services import Board, Status
-from roadcast.storage import marks
+from roadcast.storage import marks, scores
 from roadcast.storage.engine import Database
 
 log = structlog.get_logger()
@@ -42,7 +38,10 @@ KEPT_VERSIONS = 10
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """The champion in force, and its errors since then beside those of the naive forecasters, in mph; NaN unknown."""
+    """The champion in force, and its RMSE since then beside that of the better naive forecaster, in mph; NaN unknown.
+
+    Both are of the same hours and horizons.
+    """
 
     change: Change
     training: Training
@@ -52,7 +51,7 @@ class Standing:
     @property
     def skill(self) -> float:
         """1 − RMSE / that of the best naive forecaster."""
-        return 1 - self.rmse / self.naive_rmse
+        return gain_of(self.rmse, self.naive_rmse)
 
     def is_worse(self, now: datetime) -> bool:
         """Whether its time of probation is over, and the naive ones err less."""
@@ -64,12 +63,10 @@ class Standing:
         return now - self.change.effective_at >= PROBATION and self.skill < DRIFTED * judged
 
 
-def standing(change: Change, training: Training, known: Mapping[str, Calibration]) -> Standing:
-    """By what is known of the errors of each forecaster."""
-    champion = known.get(calibration_key(training.forecaster, change.version))
-    naive = [known[name].rmse() for name in NAIVE if name in known]
-    finite = [rmse for rmse in naive if not np.isnan(rmse)]
-    return Standing(change, training, champion.rmse() if champion else float("nan"), min(finite, default=float("nan")))
+def standing(change: Change, training: Training, errors: Mapping[str, float]) -> Standing:
+    """By the RMSE of each forecaster since then, by its name."""
+    naive = min((errors[name] for name in NAIVE if name in errors), default=float("nan"))
+    return Standing(change, training, errors.get(training.forecaster, float("nan")), naive)
 
 
 class Retraining:
@@ -100,8 +97,8 @@ class Retraining:
         while True:
             try:
                 await self.look()
-            except (RoadcastError, OSError) as error:
-                if isinstance(error, Unavailable):
+            except RoadcastError as error:
+                if isinstance(error, Unavailable) and not isinstance(error, StoreDown):
                     raise
                 self._failed(error)
             await asyncio.sleep(LOOK_S)
@@ -110,7 +107,7 @@ class Retraining:
         """Take the champion back where it must be, and train where it is time.
 
         Raises:
-            RoadcastError, OSError: it cannot be done.
+            RoadcastError: it cannot be done.
         """
         feed, at = self._clock.feed, self._at
         if at is None or (feed.replayed and not feed.simulated):
@@ -132,9 +129,12 @@ class Retraining:
             return None
         try:
             manifest = await asyncio.to_thread(self._registry.manifest, MODEL, change.version)
-        except ModelRefused:
+        except (ModelRefused, NotFound):
             return None
-        return standing(change, manifest.training, await memory.newest(self._database, now))
+        begun = change.effective_at.astimezone(ZoneInfo(self._config.timezone))
+        async with self._database.read() as reader:
+            errors = await scores.rmse_beside(reader, manifest.training.forecaster, NAIVE, (begun.date(), begun.hour))
+        return standing(change, manifest.training, errors)
 
     async def _due(self, champion: Standing | None, at: time) -> str:
         """Why it is time to train; empty where it is not."""
@@ -162,8 +162,12 @@ class Retraining:
         try:
             report = await train(self._database, self._registry, self._config, wall=self._clock.wall, heard=self._hear)
         except TooLittleHistory as error:
+            await self._is_done(at)
             self._board.report("training", Status.OK, error.message)
             log.info("training_put_off", why=error.message)
+        except RoadcastError:
+            await self._is_done(at)
+            raise
         else:
             self.counts["trainings"] += 1
             self.counts["promotions"] += report.serves_from is not None
@@ -173,10 +177,13 @@ class Retraining:
                 "training_done", version=report.version, promoted=report.serves_from is not None, why=report.reason,
                 seconds=round(report.seconds, 1), cpu_s=round(report.cost.cpu_s, 1), mb=round(report.cost.peak_mb),
             )  # fmt: skip
+            await self._is_done(at)
             await asyncio.to_thread(self._registry.prune, MODEL, KEPT_VERSIONS)
-        finally:  # whatever came of it, the next one is tomorrow's
-            async with self._database.write() as writer:
-                await marks.set_mark(writer, marks.TRAINED, at)
+
+    async def _is_done(self, at: datetime) -> None:
+        """Whatever came of it, the next one is tomorrow's."""
+        async with self._database.write() as writer:
+            await marks.set_mark(writer, marks.TRAINED, at)
 
     def _hear(self, step: Step) -> None:
         self._board.report("training", Status.OK, f"training: {step.name}, {step.done} of {step.total}")
@@ -196,12 +203,10 @@ class Retraining:
         log.warning("rolled_back", version=version, to=change.version, why=reason)
         return True
 
-    def _failed(self, error: Exception) -> None:
+    def _failed(self, error: RoadcastError) -> None:
         self.counts["failures"] += 1
-        message, remedy = str(error), "See that MODEL_STORE can be read and written."
-        if isinstance(error, RoadcastError):
-            message, remedy = error.message, error.remedy
+        remedy = error.remedy
         if isinstance(error, ChildDown):
             remedy = "Nothing: it is tried again tomorrow. The log says why it ended; it may have lacked memory."
-        self._board.report("training", Status.DEGRADED, message, remedy)
-        log.error("training_failed", why=message)
+        self._board.report("training", Status.DEGRADED, error.message, remedy)
+        log.error("training_failed", why=error.message)

@@ -10,6 +10,7 @@ from datetime import date
 import numpy as np
 from numpy.typing import NDArray
 
+from roadcast.flow.onsets import ONSET
 from roadcast.forecasting.scoring import MEASURES, RELIABILITY, SERVED, TENTHS, Sums
 from roadcast.scoreboard import BY_SENSOR, Group, Score, SensorSums
 from roadcast.storage.copy import copy_in, copy_out, dates, double_arrays, integer_arrays, integers
@@ -157,6 +158,28 @@ async def since(
         )
         for row in rows
     ]
+
+
+async def rmse_beside(reader: Reader, model: str, others: Sequence[str], after: tuple[date, int]) -> dict[str, float]:
+    """The RMSE of a forecaster and of others, over the hours and horizons in which it was scored.
+
+    Only local hours after one of a local day count.
+    """
+    rows = await reader.rows(
+        """WITH own AS (
+          SELECT s.*, m.name FROM scores s JOIN models m USING (model_no)
+          WHERE m.candidates = '{}' AND m.name = ANY(:names) AND state <> :onset AND (day, hour) > (:day, :hour))
+        SELECT name, sqrt(sum(square) / sum(n)) AS rmse FROM own o
+        WHERE EXISTS (SELECT FROM own c WHERE c.name = :model AND c.day = o.day AND c.hour = o.hour
+          AND c.horizon_minutes = o.horizon_minutes)
+        GROUP BY name HAVING sum(n) > 0""",
+        names=[model, *others],
+        onset=ONSET,
+        day=after[0],
+        hour=after[1],
+        model=model,
+    )
+    return {row["name"]: float(row["rmse"]) for row in rows}
 
 
 async def worst_sensors(

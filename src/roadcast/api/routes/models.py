@@ -12,6 +12,7 @@ from roadcast.api.answers import answer
 from roadcast.api.deps import Context
 from roadcast.api.problems import RESPONSES
 from roadcast.domain.model import MODEL
+from roadcast.errors import NotFound
 from roadcast.registry.aliases import Change
 from roadcast.registry.manifest import ModelRefused
 from roadcast.registry.registry import Registry
@@ -75,7 +76,7 @@ def _models(registry: Registry, now: datetime) -> ModelsDocument:
 def _version(registry: Registry, version: str, champion: str | None) -> VersionDocument:
     try:
         manifest, refused = registry.manifest(MODEL, version), None
-    except ModelRefused as error:
+    except (ModelRefused, NotFound) as error:  # one that was pruned meanwhile is as good as refused
         manifest, refused = None, error.message
     training = manifest.training if manifest else None
     return {
