@@ -10,8 +10,10 @@ from integration.api_history import NOW, client, history, load, make_context
 from integration.databases import connected
 from integration.test_api_database import an_issue
 
+from roadcast.blobs.file import FileBlobs
 from roadcast.domain.ids import pack
 from roadcast.domain.times import to_ms
+from roadcast.registry.registry import Registry
 from roadcast.storage import asked, forecasts
 from roadcast.storage.partitions import Partitions
 
@@ -108,5 +110,22 @@ def test_a_forecast_further_than_issues_reach_is_pending_until_it_is_answered(ad
                 assert (await of(3, 90))[1]["status"] == "unavailable"
                 assert (await of(2, 90))[0] == 404
                 assert (await of(1, 125))[0] == 404
+
+    asyncio.run(go())
+
+
+def test_a_damaged_change_of_the_champion_is_told_with_the_remedy(address, tmp_path):
+    async def go() -> None:
+        async with connected(address) as database:
+            state = await load(database, history()[0])
+            context = replace(make_context(database, state), registry=Registry(FileBlobs(tmp_path), lambda: NOW))
+            async with client(context) as http:
+                assert (await http.get("/api/models")).json()["versions"] == []
+                (tmp_path / "traffic" / "champion").mkdir(parents=True)
+                (tmp_path / "traffic" / "champion" / "000001.json").write_text("{")
+                damaged = await http.get("/api/models")
+                assert damaged.status_code == 503
+                assert "champion/000001.json" in damaged.text
+                assert "Restore the file from a backup" in damaged.text
 
     asyncio.run(go())

@@ -151,7 +151,8 @@ _STATUS: dict[type[Exception], HTTPStatus] = {
 
 async def _domain_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, RoadcastError)  # noqa: S101 - registered for nothing else
-    status = _STATUS.get(type(error), HTTPStatus.INTERNAL_SERVER_ERROR)
+    known = (status for kind, status in _STATUS.items() if isinstance(error, kind))
+    status = next(known, HTTPStatus.INTERNAL_SERVER_ERROR)
     headers = {"Retry-After": str(error.retry_after_s)} if isinstance(error, Unavailable) else None
     log.info("refused", path=request.url.path, status=int(status), reason=error.message)
     return problem(request, status, str(error), field_errors(_wrong_fields(request, error)), headers)

@@ -106,4 +106,5 @@ def decode_change(file: str, document: bytes) -> Change:
     try:
         return msgspec.json.decode(document, type=Change)
     except msgspec.DecodeError as error:
-        raise ModelRefused(file, f"what cannot be read ({error})", "a change of an alias") from error
+        remedy = "Restore the file from a backup; or remove it, and those with higher numbers, to undo these changes."
+        raise ModelRefused(file, f"what cannot be read ({error})", "a change of an alias", remedy) from error

@@ -26,14 +26,14 @@ _Positive = Annotated[int, msgspec.Meta(gt=0)]
 _Count = Annotated[int, msgspec.Meta(ge=0)]
 
 
+TRAIN_ANEW = "Train anew, or go back to a version before."
+
+
 class ModelRefused(RoadcastError):
     """A version that is damaged, incomplete, or made for other code."""
 
-    def __init__(self, file: str, found: str, expected: str) -> None:
-        super().__init__(
-            f"Model file {file}: found {found}, expected {expected}.",
-            remedy="Train anew, or go back to a version before.",
-        )
+    def __init__(self, file: str, found: str, expected: str, remedy: str = TRAIN_ANEW) -> None:
+        super().__init__(f"Model file {file}: found {found}, expected {expected}.", remedy=remedy)
         self.file = file
         self.found = found
         self.expected = expected

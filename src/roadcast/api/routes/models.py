@@ -12,7 +12,7 @@ from roadcast.api.answers import answer
 from roadcast.api.deps import Context
 from roadcast.api.problems import RESPONSES
 from roadcast.domain.model import MODEL
-from roadcast.errors import NotFound
+from roadcast.errors import NotFound, StoreDown
 from roadcast.registry.aliases import Change
 from roadcast.registry.manifest import ModelRefused
 from roadcast.registry.registry import Registry
@@ -60,7 +60,10 @@ class ModelsDocument(TypedDict):
 @router.get("", operation_id="get_models", response_model=ModelsDocument)
 async def models(context: Context) -> Response:
     """The versions of the trained model, the newest first, and every promotion and rollback, the newest first."""
-    return answer(await asyncio.to_thread(_models, context.registry, context.clock.now()))
+    try:
+        return answer(await asyncio.to_thread(_models, context.registry, context.clock.now()))
+    except ModelRefused as error:  # a change of the alias is damaged: nobody knows who serves
+        raise StoreDown(error.message, remedy=error.remedy) from error
 
 
 def _models(registry: Registry, now: datetime) -> ModelsDocument:
