@@ -5,7 +5,7 @@ import csv
 import importlib.util
 import io
 from collections.abc import Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
 from datetime import date, datetime, timedelta
 from pathlib import Path
@@ -20,6 +20,8 @@ from arro3.io import read_parquet
 from integration.api_history import NETWORK, NOW, TICK_MS, ZONE, client, load, make_context
 from integration.databases import connected
 
+from roadcast.api import export
+from roadcast.api.past import parts
 from roadcast.domain.reading import ReadingBatch
 from roadcast.domain.times import from_ms, to_ms
 from roadcast.domain.units import Units
@@ -362,5 +364,94 @@ def test_without_forecasts_the_file_has_only_its_head(address):
             assert answer.text.count("\n") == 1
             empty = await http.get("/api/predictions/export?format=parquet")
             assert read_parquet(empty.content).read_all().num_rows == 0
+
+    asyncio.run(go())
+
+
+async def begin(http: httpx.AsyncClient, media: str, read: asyncio.Event, query: str = "") -> asyncio.Task[None]:
+    """An export whose client takes the head, and the rest once `read` is set; returns when the head is there."""
+    head = asyncio.Event()
+
+    async def send(message: Any) -> None:
+        head.set()
+        await read.wait()
+
+    scope = {
+        "type": "http", "method": "GET", "path": "/api/predictions/export", "headers": [],
+        "query_string": f"format={media}{query}".encode(),
+    }  # fmt: skip
+    exporting = asyncio.create_task(http._transport.app(scope, nothing_more, send))
+    await asyncio.wait_for(head.wait(), 10)
+    return exporting
+
+
+async def nothing_more() -> Any:
+    await asyncio.Event().wait()
+
+
+async def left(exporting: asyncio.Task[None]) -> None:
+    exporting.cancel()
+    with suppress(asyncio.CancelledError):
+        await exporting
+
+
+@pytest.mark.parametrize("media", ["csv", "parquet"])
+def test_few_exports_are_made_at_a_time(address, media: str):
+    async def look(http: httpx.AsyncClient) -> None:
+        read = asyncio.Event()
+        under_way = [await begin(http, media, read) for _ in range(4)]
+        refused = await http.get("/api/predictions/export")
+        assert (refused.status_code, refused.headers["retry-after"]) == (503, "10")
+        assert refused.json()["detail"].startswith("4 exports are being made")
+        await left(under_way.pop())
+        assert len(await rows(http, sensor_id="A", horizon_minutes=5)) > 0
+        read.set()
+        await asyncio.wait_for(asyncio.gather(*under_way), 20)
+        assert not export._UNDER_WAY.locked()
+
+    with_scores(address, look)
+
+
+def test_an_export_that_nobody_reads_makes_room(address, monkeypatch):
+    monkeypatch.setattr(export, "STALLED_S", 0.1)
+
+    async def look(http: httpx.AsyncClient) -> None:
+        for _ in range(5):
+            await asyncio.wait_for(await begin(http, "csv", asyncio.Event()), 5)
+
+    with_scores(address, look)
+
+
+def test_a_model_that_is_newer_than_the_request_is_named(address):
+    async def go() -> None:
+        async with connected(address) as database:
+            context = make_context(database, await fill(database))
+            wanted = export.Export(from_ms(FIRST_MS), NOW, None, 5, pending=False, names=["profile"])
+            pieces = export.encoded(context, wanted, "csv")
+            head = await anext(pieces)
+            anew = replace(an_issue(FIRST_MS, np.random.default_rng(1)), model="late", version="9")
+            async with database.write() as writer:
+                await forecasts.store(writer, anew, Partitions("forecasts"))
+            text = (head + b"".join([piece async for piece in pieces])).decode()
+        found = {(row["model_name"], row["model_version"]) for row in csv.DictReader(io.StringIO(text))}
+        assert found == {("late", "9"), ("blend", "1"), ("net", "1")}
+
+    asyncio.run(go())
+
+
+@pytest.mark.parametrize("sensor_no", [None, 1])
+def test_years_between_two_feeds_are_no_parts(address, sensor_no: int | None):
+    long_ago_ms = to_ms(NOW - timedelta(days=5000)) // TICK_MS * TICK_MS
+
+    async def go() -> None:
+        async with connected(address) as database:
+            context = make_context(database, await fill(database))
+            async with database.write() as writer:
+                issue = an_issue(long_ago_ms, np.random.default_rng(1))
+                await forecasts.store(writer, issue, Partitions("forecasts"))
+            found = [part async for part in parts(context, from_ms(0), NOW, sensor_no)]
+        times = {at for part in found for issues in part.issues for at in issues.issued_ms.tolist()}
+        assert times == {long_ago_ms, *range(FIRST_MS, END_MS, TICK_MS)}
+        assert len(found) <= 3
 
     asyncio.run(go())

@@ -3,25 +3,38 @@
 import asyncio
 import csv
 import io
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Literal
+from typing import Literal, cast
 
 import numpy as np
+from fastapi.responses import StreamingResponse
 from numpy.typing import NDArray
+from starlette.requests import ClientDisconnect
+from starlette.types import Message, Receive, Scope, Send
+from typing_extensions import override
 
 from roadcast.api.context import ApiContext
 from roadcast.api.past import parts
 from roadcast.domain.forecast import QUANTILE_NAMES
 from roadcast.domain.times import from_ms, rfc3339
+from roadcast.errors import Unavailable
 from roadcast.flow.congestion import STATES, states
 from roadcast.forecasting.scoring import DECIMALS, Issues, exact
 from roadcast.live.documents import CONFIDENCE_DECIMALS, rounded, speed_unit
+from roadcast.storage import forecasts
 from roadcast.storage.scored_ticks import Scored
 
 Format = Literal["csv", "parquet"]
 MEDIA_TYPES: Mapping[Format, str] = {"csv": "text/csv", "parquet": "application/vnd.apache.parquet"}
+
+MOST_EXPORTS = 4
+"""Files that a process makes at a time."""
+STALLED_S = 60.0
+"""So long may a client take nothing before it counts as gone."""
+_UNDER_WAY = asyncio.Semaphore(MOST_EXPORTS)
 
 CONVERTED_DECIMALS = DECIMALS + 2
 """Of speeds in another unit than the one that errors are counted in: so that means are the same to what is shown."""
@@ -51,7 +64,7 @@ COLUMNS: Mapping[str, Kind] = {
 
 @dataclass(frozen=True, slots=True)
 class Export:
-    """What is wanted: issues of [first, before). names: of all forecasters; models: name and version by number."""
+    """What is wanted: issues of [first, before). names: of all forecasters."""
 
     first: datetime
     before: datetime
@@ -59,7 +72,6 @@ class Export:
     horizon_minutes: int | None
     pending: bool
     names: Sequence[str]
-    models: Mapping[int, tuple[str, str]]
 
     @property
     def columns(self) -> dict[str, Kind]:
@@ -67,7 +79,35 @@ class Export:
         return {**COLUMNS, **{f"candidate_{name}": "real" for name in self.names}}
 
 
-async def encoded(context: ApiContext, wanted: Export, media: Format) -> AsyncIterator[bytes]:
+async def one_of_few() -> AsyncGenerator[None]:
+    """Holds one of the exports that may be made at a time, as a dependency does: until its answer is sent.
+
+    Raises:
+        Unavailable: as many are being made.
+    """
+    if _UNDER_WAY.locked():
+        raise Unavailable(f"{MOST_EXPORTS} exports are being made.", remedy="Ask again later.", retry_after_s=10)
+    async with _UNDER_WAY:
+        yield
+
+
+class Download(StreamingResponse):
+    """Sends what a generator yields, and closes it at the end, which comes early where the client takes nothing."""
+
+    @override
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async def timely(message: Message) -> None:
+            try:
+                async with asyncio.timeout(STALLED_S):
+                    await send(message)
+            except TimeoutError:
+                raise ClientDisconnect from None
+
+        async with aclosing(cast("AsyncGenerator[bytes]", self.body_iterator)):
+            await super().__call__(scope, receive, timely)
+
+
+async def encoded(context: ApiContext, wanted: Export, media: Format) -> AsyncGenerator[bytes]:
     """The file, piece by piece."""
     tables = _tables(context, wanted)
     if media == "csv":
@@ -77,8 +117,9 @@ async def encoded(context: ApiContext, wanted: Export, media: Format) -> AsyncIt
     else:
         from roadcast.api.parquet import written  # noqa: PLC0415 - megabytes that only this needs
 
-        async for piece in written(tables, wanted.columns):
-            yield piece
+        async with aclosing(written(tables, wanted.columns)) as pieces:
+            async for piece in pieces:
+                yield piece
 
 
 def _csv_rows(table: Sequence[Values], columns: Mapping[str, Kind]) -> bytes:
@@ -107,8 +148,10 @@ def _as_text(column: Values, kind: Kind) -> Values:
 async def _tables(context: ApiContext, wanted: Export) -> AsyncIterator[list[Values]]:
     """The columns of successive rows, alike ones together."""
     async for part in parts(context, wanted.first, wanted.before, wanted.sensor_no):
+        async with context.database.read() as reader:  # after the part, which a new model may have issued
+            models = await forecasts.publishers(reader)
         for issues in part.issues:
-            table = await asyncio.to_thread(_table, context, wanted, _known(issues, context), part.scored)
+            table = await asyncio.to_thread(_table, context, wanted, models, _known(issues, context), part.scored)
             if table[0]:
                 yield table
 
@@ -175,12 +218,14 @@ def _near_onset(scored: Scored, tick: NDArray[np.intp], sensor: NDArray[np.intp]
     return [flag if told else None for flag, told in zip(near.tolist(), known.tolist(), strict=True)]
 
 
-def _table(context: ApiContext, wanted: Export, issues: Issues, scored: Scored) -> list[Values]:
-    """The columns of these issues' rows."""
+def _table(
+    context: ApiContext, wanted: Export, publishers: Mapping[int, tuple[str, str]], issues: Issues, scored: Scored
+) -> list[Values]:
+    """The columns of these issues' rows. publishers: name and version by number."""
     interval_ms, factor = context.interval_s * 1000, context.units.speed_per_mph
     rows = _Rows.of(issues, scored, interval_ms, wanted)
     at, nothing = (rows.row, rows.step), np.full(len(rows.row), np.nan)
-    models = [wanted.models[number] for number in issues.model_no[rows.row].tolist()]
+    models = [publishers[number] for number in issues.model_no[rows.row].tolist()]
     candidates = [issues.candidates[name][at] if name in issues.candidates else nothing for name in wanted.names]
     quantiles = issues.quantiles[at]
     told = [issues.speed[at], *quantiles.T, issues.tolerance[at], rows.actual, rows.reference, *candidates]

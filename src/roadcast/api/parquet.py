@@ -2,13 +2,18 @@
 
 import asyncio
 import io
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import IO, cast
 
 import numpy as np
 from arro3.core import Array, DataType, Field, RecordBatch, RecordBatchReader, Schema
 from arro3.io import write_parquet
+from starlette.requests import ClientDisconnect
 from typing_extensions import Buffer, override
+
+from roadcast.api.export import MOST_EXPORTS, STALLED_S
 
 ROW_GROUP = 100_000
 """Rows that the writer holds before it writes them."""
@@ -24,15 +29,24 @@ _TYPES = {
 
 Table = Sequence[Sequence[object]]
 
+_WRITERS = ThreadPoolExecutor(MOST_EXPORTS, thread_name_prefix="parquet")
+"""Threads of their own: a writer waits for tables, which are made in those that everybody shares."""
 
-async def written(tables: AsyncIterator[Table], columns: Mapping[str, str]) -> AsyncIterator[bytes]:
-    """The file, piece by piece. It is written in a thread, which waits for tables and for whoever takes the pieces."""
+
+async def written(tables: AsyncIterator[Table], columns: Mapping[str, str]) -> AsyncGenerator[bytes]:
+    """The file, piece by piece. It is written in a thread, which waits for tables and for whoever takes the pieces.
+
+    Raises:
+        ClientDisconnect: nobody took a piece for STALLED_S; what was taken is not the whole file.
+    """
     pipe = _Pipe(asyncio.get_running_loop())
     writing = asyncio.create_task(_write(tables, columns, pipe))
     try:
         while piece := await pipe.pieces.get():
             yield piece
         await writing
+        if pipe.failed:
+            raise ClientDisconnect
     finally:
         pipe.leave()
         writing.cancel()
@@ -48,6 +62,7 @@ class _Pipe(io.RawIOBase):
         self.loop = loop
         self.pieces: asyncio.Queue[bytes] = asyncio.Queue(maxsize=2)
         self.left = False
+        self.failed = False
 
     def leave(self) -> None:
         """Nobody takes anything any more: whoever waits goes on."""
@@ -63,8 +78,16 @@ class _Pipe(io.RawIOBase):
     def write(self, data: Buffer, /) -> int:
         piece = bytes(data)
         if piece and not self.left:
-            asyncio.run_coroutine_threadsafe(self.pieces.put(piece), self.loop).result()
+            self._put(piece)
         return len(piece)
+
+    def _put(self, piece: bytes) -> None:
+        putting = asyncio.run_coroutine_threadsafe(self.pieces.put(piece), self.loop)
+        try:
+            putting.result(timeout=STALLED_S)
+        except TimeoutError:
+            putting.cancel()
+            self.left = self.failed = True
 
 
 async def _write(tables: AsyncIterator[Table], columns: Mapping[str, str], pipe: _Pipe) -> None:
@@ -76,8 +99,9 @@ async def _write(tables: AsyncIterator[Table], columns: Mapping[str, str], pipe:
             yield RecordBatch.from_arrays(arrays, schema=schema)  # pyright: ignore[reportUnknownMemberType]
 
     reader, file = RecordBatchReader.from_batches(schema, batches()), cast("IO[bytes]", pipe)
+    write = partial(write_parquet, reader, file, compression="zstd(3)", max_row_group_size=ROW_GROUP)
     try:
-        await asyncio.to_thread(write_parquet, reader, file, compression="zstd(3)", max_row_group_size=ROW_GROUP)
+        await pipe.loop.run_in_executor(_WRITERS, write)
     finally:
         await pipe.pieces.put(b"")
 

@@ -39,8 +39,21 @@ async def parts(context: ApiContext, since: datetime, before: datetime, sensor_n
     first_ms = -(-max(to_ms(since), to_ms(kept[0])) // interval_ms) * interval_ms
     before_ms = min(to_ms(before), to_ms(kept[1]) + 1)
     step_ms = interval_ms * _part_ticks(context, sensor_no)
-    for start_ms in range(first_ms, before_ms, step_ms):
-        yield await _part(context, start_ms, min(start_ms + step_ms, before_ms), sensor_no)
+    while first_ms < before_ms and (issue_ms := await _next_issue(context, first_ms, before_ms)) is not None:
+        start_ms = issue_ms // interval_ms * interval_ms
+        first_ms = min(start_ms + step_ms, before_ms)
+        yield await _part(context, start_ms, first_ms, sensor_no)
+
+
+async def _next_issue(context: ApiContext, since_ms: int, before_ms: int) -> int | None:
+    """When the first issue in [since, before) was made: years may lie between two feeds."""
+    async with context.database.read() as reader:
+        found = await reader.value(
+            "SELECT min(issued_at) FROM forecasts WHERE issued_at >= :since AND issued_at < :before",
+            since=from_ms(since_ms),
+            before=from_ms(before_ms),
+        )
+    return None if found is None else to_ms(found)
 
 
 def _part_ticks(context: ApiContext, sensor_no: int | None) -> int:

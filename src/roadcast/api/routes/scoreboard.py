@@ -7,8 +7,8 @@ from datetime import date, datetime, timedelta
 from typing import Annotated
 from zoneinfo import ZoneInfo
 
-from fastapi import APIRouter, Query, Request
-from fastapi.responses import Response, StreamingResponse
+from fastapi import APIRouter, Depends, Query, Request
+from fastapi.responses import Response
 
 from roadcast.api.accuracy import (
     AccuracyDocument,
@@ -35,7 +35,7 @@ from roadcast.api.deps import (
     OneSensor,
     expect_horizon,
 )
-from roadcast.api.export import MEDIA_TYPES, Export, Format, encoded
+from roadcast.api.export import MEDIA_TYPES, Download, Export, Format, encoded, one_of_few
 from roadcast.api.fields import Time, invalid
 from roadcast.api.past import scores_of_sensor
 from roadcast.api.problems import NOT_FOUND, RESPONSES
@@ -161,7 +161,8 @@ async def _sensors(reader: Reader, context: ApiContext, page: _Page) -> tuple[li
 @router.get(
     "/export",
     operation_id="export_predictions",
-    response_class=StreamingResponse,
+    response_class=Download,
+    dependencies=[Depends(one_of_few)],
     responses={
         **NOT_FOUND,
         200: {
@@ -194,10 +195,10 @@ async def export(
     if first >= before:
         raise invalid("from", first, "expected a time before `to`")
     async with context.database.read() as reader:
-        names, models = await forecasts.competitors(reader), await forecasts.publishers(reader)
-    wanted = Export(first, before, sensor.number if sensor else None, horizon_minutes, pending, names, models)
+        names = await forecasts.competitors(reader)
+    wanted = Export(first, before, sensor.number if sensor else None, horizon_minutes, pending, names)
     headers = {"Content-Disposition": f'attachment; filename="{_file_name(first, before, media)}"'}
-    return StreamingResponse(encoded(context, wanted, media), headers=headers, media_type=MEDIA_TYPES[media])
+    return Download(encoded(context, wanted, media), headers=headers, media_type=MEDIA_TYPES[media])
 
 
 def _file_name(first: datetime, before: datetime, media: Format) -> str:

@@ -1,0 +1,71 @@
+"""Parquet files that are written while others are, and while nobody reads them."""
+
+import asyncio
+import os
+from collections.abc import AsyncIterator, Coroutine
+
+import numpy as np
+import pytest
+from arro3.io import read_parquet
+from starlette.requests import ClientDisconnect
+
+from roadcast.api import parquet
+from roadcast.api.parquet import Table, written
+
+COLUMNS = {"horizon_minutes": "integer", "predicted_speed": "real"}
+ROWS = 50_000
+
+
+def a_table() -> Table:
+    """That does not compress."""
+    return [list(range(ROWS)), np.random.default_rng(5).random(ROWS).tolist()]
+
+
+async def tables(count: int) -> AsyncIterator[Table]:
+    """Made in the threads that everybody shares, as those of an export are."""
+    for _ in range(count):
+        yield await asyncio.to_thread(a_table)
+
+
+async def whole() -> int:
+    """The rows of a file of four tables."""
+    content = b"".join([piece async for piece in written(tables(4), COLUMNS)])
+    return read_parquet(content).read_all().num_rows
+
+
+def within(seconds: float, work: Coroutine[None, None, None]) -> None:
+    asyncio.run(asyncio.wait_for(work, seconds))
+
+
+def test_more_files_than_threads_come_to_their_end():
+    async def go() -> None:
+        count = (os.cpu_count() or 1) + 5
+        assert await asyncio.gather(*(whole() for _ in range(count))) == [4 * ROWS] * count
+
+    within(30, go())
+
+
+def test_a_client_that_leaves_frees_its_thread():
+    async def go() -> None:
+        for _ in range(5):
+            pieces = written(tables(1000), COLUMNS)
+            assert [await anext(pieces) for _ in range(2)]
+            await pieces.aclose()
+        assert await whole() == 4 * ROWS
+
+    within(30, go())
+
+
+def test_a_file_that_nobody_takes_is_cut_and_frees_its_thread(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(parquet, "STALLED_S", 0.2)
+
+    async def go() -> None:
+        stalled = [written(tables(1000), COLUMNS) for _ in range(4)]
+        for pieces in stalled:
+            assert await anext(pieces)
+        assert await whole() == 4 * ROWS
+        for pieces in stalled:
+            with pytest.raises(ClientDisconnect):
+                [piece async for piece in pieces]
+
+    within(30, go())
