@@ -1,6 +1,7 @@
 """Parquet files that are written while others are, and while nobody reads them."""
 
 import asyncio
+import threading
 import os
 from collections.abc import AsyncIterator, Coroutine
 
@@ -64,6 +65,8 @@ def test_a_file_that_nobody_takes_is_cut_and_frees_its_thread(monkeypatch: pytes
         for pieces in stalled:
             assert await anext(pieces)
         assert await whole() == 4 * ROWS
+        everyone = threading.Barrier(4)  # which only all four threads together pass: none is held any more
+        await asyncio.gather(*(asyncio.wrap_future(parquet._WRITERS.submit(everyone.wait)) for _ in range(4)))
         for pieces in stalled:
             with pytest.raises(ClientDisconnect):
                 [piece async for piece in pieces]
