@@ -1,8 +1,8 @@
 """Parquet files that are written while others are, and while nobody reads them."""
 
 import asyncio
-import threading
 import os
+import threading
 from collections.abc import AsyncIterator, Coroutine
 
 import numpy as np
