@@ -102,6 +102,9 @@ async def _write(tables: AsyncIterator[Table], columns: Mapping[str, str], pipe:
     write = partial(write_parquet, reader, file, compression="zstd(3)", max_row_group_size=ROW_GROUP)
     try:
         await pipe.loop.run_in_executor(_WRITERS, write)
+    except asyncio.CancelledError:
+        pipe.leave()  # makes room, so that the end does not wait for a reader who has gone
+        raise
     finally:
         await pipe.pieces.put(b"")
 
