@@ -6,9 +6,8 @@ from ipaddress import ip_address
 import httpx
 import msgspec
 
-from roadcast.errors import SourceError
+from roadcast.errors import PROBLEM_MEDIA_TYPE, SourceError
 
-PROBLEM = "application/problem+json"
 TIMEOUT_S = 10.0
 
 
@@ -73,7 +72,7 @@ class _Problem(msgspec.Struct):
 
 def _instead(address: str, answer: httpx.Response) -> SourceError:
     """What answered in place of the parts: a problem that says why, or another program."""
-    if answer.headers.get("content-type") == PROBLEM:
+    if answer.headers.get("content-type") == PROBLEM_MEDIA_TYPE:
         with suppress(msgspec.DecodeError):
             return SourceError(f"{address}: {msgspec.json.decode(answer.content, type=_Problem).detail}")
     return SourceError(f"{address} answers, but is not Roadcast.", remedy="Set API_PORT or --url.")

@@ -45,7 +45,7 @@ from roadcast.settings import Settings
 from roadcast.sources.formats import Chunk, SourceFile, ticks
 from roadcast.sources.replay import TIMEOUT_S, Answer, replay
 from roadcast.storage.engine import Address
-from roadcast.store import connect, database_address, embedded_address, expect_usable, prepare, running
+from roadcast.store import connect, database_address, embedded_address, opened, running
 
 SETTLE_S = 60.0
 """How long a replay waits at its end for the last forecast."""
@@ -75,10 +75,7 @@ def import_history(settings: Settings, source: SourceFile, *, strict: bool) -> N
 
 
 async def _import(settings: Settings, address: Address, source: SourceFile, *, strict: bool) -> Imported:
-    database = connect(settings, address)
-    try:
-        await expect_usable(settings, address)
-        await prepare(settings, address, database, serves=False)
+    async with opened(settings, address) as database:
         await refuse_mixture(database)
         await describe_network(database, source.sensors, source.links)
         with _progress() as bar:
@@ -101,8 +98,6 @@ async def _import(settings: Settings, address: Address, source: SourceFile, *, s
             )
         await changes.tell_all(database)
         return done
-    finally:
-        await database.close()
 
 
 def replay_file(settings: Settings, source: SourceFile, *, speed: float, url: str | None, strict: bool) -> None:

@@ -22,6 +22,10 @@ class FieldError:
     reason: str
 
 
+PROBLEM_MEDIA_TYPE = "application/problem+json"
+"""Of an error that is answered over HTTP (RFC 9457)."""
+
+
 class RoadcastError(Exception):
     """A failure that is reported in one line; `remedy` says what to do about it, `errors` which fields were wrong."""
 

@@ -1,9 +1,8 @@
 """What `train` and `models` do. Tables are for people; documents are what `--json` prints."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable, Iterator, Mapping, Sequence
-from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from math import nan
 
@@ -16,9 +15,7 @@ from rich.text import Text
 from roadcast.domain.clock import wall_clock
 from roadcast.domain.model import MODEL
 from roadcast.domain.times import from_ms
-from roadcast.domain.units import TOLERANCE_SHARE
 from roadcast.errors import Conflict, NotFound
-from roadcast.forecasting.calibration import Tolerance
 from roadcast.forecasting.forecaster import NAIVE
 from roadcast.forecasting.forecasters import Added
 from roadcast.forecasting.training import Verdict, gain
@@ -29,8 +26,8 @@ from roadcast.registry.aliases import Change
 from roadcast.registry.manifest import Manifest, ModelRefused, Training
 from roadcast.registry.registry import Registry
 from roadcast.settings import Settings
-from roadcast.storage.engine import Address, Database
-from roadcast.store import connect, expect_usable, prepare, registry, running
+from roadcast.storage.engine import Address
+from roadcast.store import opened, registry, running, training_config
 
 TABLE_WIDTH = 150
 """A table of versions needs so many characters, whatever the terminal says."""
@@ -53,17 +50,12 @@ class TrainWish:
 
     def config(self, settings: Settings) -> TrainingConfig:
         """What training is told."""
-        return TrainingConfig(
-            interval_ms=settings.interval_s * 1000,
-            timezone=settings.timezone,
-            horizons=settings.reach,
-            tolerance=Tolerance(settings.units.tolerance_mph, TOLERANCE_SHARE),
+        return replace(
+            training_config(settings, self.added),
             days=self.days or FIT_DAYS,
             names=self.names,
             seed=self.seed,
             promotes=self.promotes,
-            holidays=settings.holidays or (),
-            added=self.added,
         )
 
 
@@ -82,7 +74,7 @@ def train_model(settings: Settings, wish: TrainWish) -> None:
 
 
 async def _train(settings: Settings, address: Address, config: TrainingConfig, progress: "_Progress") -> Report:
-    async with _database(settings, address) as database:
+    async with opened(settings, address) as database:
         return await train(database, registry(settings), config, heard=progress.hear)
 
 
@@ -173,19 +165,8 @@ def _now(settings: Settings) -> datetime:
 
 
 async def _newest_window(settings: Settings, address: Address) -> int | None:
-    async with _database(settings, address) as database:
+    async with opened(settings, address) as database:
         return await newest_window(database, wall_clock(), settings.interval_s * 1000)
-
-
-@asynccontextmanager
-async def _database(settings: Settings, address: Address) -> AsyncGenerator[Database]:
-    database = connect(settings, address)
-    try:
-        await expect_usable(settings, address)
-        await prepare(settings, address, database, serves=False)
-        yield database
-    finally:
-        await database.close()
 
 
 def _existing(found: Registry, version: str) -> Manifest:

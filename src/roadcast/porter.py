@@ -6,7 +6,8 @@ import socket
 import threading
 from contextlib import suppress
 
-PROBLEM = "application/problem+json"
+from roadcast.errors import PROBLEM_MEDIA_TYPE
+
 HEARING_S = 0.5
 """How long a client may take to ask; it gets the same answer whatever it asks."""
 PULSE_S = 0.25
@@ -20,7 +21,7 @@ _BODY = json.dumps(
     }
 )
 _ANSWER = f"""HTTP/1.1 503 Service Unavailable\r
-Content-Type: {PROBLEM}\r
+Content-Type: {PROBLEM_MEDIA_TYPE}\r
 Content-Length: {len(_BODY)}\r
 Retry-After: 5\r
 Connection: close\r

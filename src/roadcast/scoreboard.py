@@ -2,13 +2,13 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import date, timedelta
+from datetime import date
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from roadcast.domain.times import EPOCH
+from roadcast.domain.times import date_of
 from roadcast.flow.congestion import STATES, states
 from roadcast.flow.onsets import ONSET
 from roadcast.forecasting.scoring import (
@@ -120,7 +120,7 @@ class Comparison:
         names = list(medians)
         for i, one in enumerate(days.tolist()):
             which, sensor = np.nonzero(sums[i, :, :, 0].any(axis=-1))
-            yield SensorSums(_date(one), sensors[sensor], [names[j] for j in which.tolist()], sums[i, which, sensor])
+            yield SensorSums(date_of(one), sensors[sensor], [names[j] for j in which.tolist()], sums[i, which, sensor])
 
     def _by_stratum(self, stratum: NDArray[np.int64]) -> tuple[list[Group], Sums]:
         slots, slot = np.unique(self.hours, return_inverse=True)
@@ -151,7 +151,7 @@ class Comparison:
         hours: list[int] = slots[slot].tolist()
         names = [STRATA[int(i)] for i in stratum]
         groups = [
-            Group(_date(hour // _HOURS), hour % _HOURS, forecaster, publisher, ahead, state)
+            Group(date_of(hour // _HOURS), hour % _HOURS, forecaster, publisher, ahead, state)
             for hour, ahead, state in zip(hours, minutes.tolist(), names, strict=True)
         ]
         return groups, Sums(sums.measures[held], sums.tenths[held])
@@ -166,8 +166,3 @@ def _joined(parts: Sequence[tuple[list[Group], Sums]]) -> tuple[list[Group], Sum
     groups = [group for some, _ in parts for group in some]
     measures, tenths = zip(*(sums for _, sums in parts), strict=True)
     return groups, Sums(np.concatenate(measures), np.concatenate(tenths))
-
-
-def _date(day: int) -> date:
-    """Of days since 1970."""
-    return EPOCH.date() + timedelta(days=day)

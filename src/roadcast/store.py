@@ -2,8 +2,8 @@
 
 import asyncio
 import os
-from collections.abc import Generator
-from contextlib import contextmanager
+from collections.abc import AsyncGenerator, Generator, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import asdict
 from pathlib import Path
 
@@ -11,10 +11,14 @@ import structlog
 
 from roadcast.blobs.file import FileBlobs
 from roadcast.domain.clock import wall_clock
+from roadcast.domain.units import TOLERANCE_SHARE
 from roadcast.embedded.postgres import PostgresAddress
 from roadcast.embedded.postgres import running as running_embedded
 from roadcast.errors import StartError
+from roadcast.forecasting.calibration import Tolerance
+from roadcast.forecasting.forecasters import Added
 from roadcast.pipeline.recorder import Recorder, rebuild_rollups
+from roadcast.pipeline.training import TrainingConfig
 from roadcast.registry.registry import Registry
 from roadcast.settings import Settings
 from roadcast.storage import marks
@@ -69,6 +73,22 @@ def connect(settings: Settings, address: Address) -> Database:
     )
 
 
+@asynccontextmanager
+async def opened(settings: Settings, address: Address) -> AsyncGenerator[Database]:
+    """The database for a command, which may run beside what serves; its schema is up to date.
+
+    Raises:
+        StartError: as in `expect_usable` and `prepare`.
+    """
+    database = connect(settings, address)
+    try:
+        await expect_usable(settings, address)
+        await prepare(settings, address, database, serves=False)
+        yield database
+    finally:
+        await database.close()
+
+
 async def expect_usable(settings: Settings, address: Address) -> None:
     """Find out whether the database can be used, and change nothing.
 
@@ -109,6 +129,19 @@ async def prepare(settings: Settings, address: Address, database: Database, *, s
         async with database.write() as writer:
             for name, value in assumed.items():
                 await marks.set_meta(writer, name, value)
+
+
+def tolerance(settings: Settings) -> Tolerance:
+    """By how much a forecast of speed may err, and be right."""
+    return Tolerance(settings.units.tolerance_mph, TOLERANCE_SHARE)
+
+
+def training_config(settings: Settings, added: Sequence[Added]) -> TrainingConfig:
+    """What training is told, with forecasters of other packages."""
+    return TrainingConfig(
+        settings.interval_s * 1000, settings.timezone, settings.reach, tolerance(settings),
+        holidays=settings.holidays or (), added=added,
+    )  # fmt: skip
 
 
 def registry(settings: Settings) -> Registry:

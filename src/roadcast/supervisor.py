@@ -29,9 +29,9 @@ import roadcast
 from roadcast.embedded.data_dir import own
 from roadcast.embedded.postgres import EmbeddedPostgres, PostgresAddress
 from roadcast.embedded.restarts import Restarts
-from roadcast.errors import StartError
+from roadcast.errors import PROBLEM_MEDIA_TYPE, StartError
 from roadcast.outputs import Aside, write_line
-from roadcast.porter import PROBLEM, Porter
+from roadcast.porter import Porter
 from roadcast.settings import Mode, Settings
 
 EX_CONFIG = 78
@@ -347,7 +347,11 @@ def _ask_health(host: str, port: int) -> str | None:
     try:
         connection.request("GET", "/health")
         answer = connection.getresponse()
-        return None if answer.headers["Content-Type"] == PROBLEM else str(json.loads(answer.read()).get("status"))
+        return (
+            None
+            if answer.headers["Content-Type"] == PROBLEM_MEDIA_TYPE
+            else str(json.loads(answer.read()).get("status"))
+        )
     except (OSError, ValueError, AttributeError, http.client.HTTPException):
         return None
     finally:

@@ -16,9 +16,7 @@ from roadcast.api.routes.system import system_status
 from roadcast.domain.clock import DEMO, NO_FEED, Feed, FeedClock
 from roadcast.domain.sensor import Link, Sensor
 from roadcast.domain.times import rfc3339
-from roadcast.domain.units import TOLERANCE_SHARE
 from roadcast.errors import Conflict, NotFound, StartError
-from roadcast.forecasting.calibration import Tolerance
 from roadcast.forecasting.explanation import Explanation
 from roadcast.forecasting.forecasters import Added
 from roadcast.live.documents import Presenter
@@ -36,14 +34,13 @@ from roadcast.pipeline.ingest import Ingest, IngestConfig
 from roadcast.pipeline.predict import EngineConfig, Predict, PredictConfig
 from roadcast.pipeline.retraining import Retraining
 from roadcast.pipeline.score import ScoreConfig, Scorer
-from roadcast.pipeline.training import TrainingConfig
 from roadcast.plugins import load as load_plugins
 from roadcast.services import Board, Service, Status, run
 from roadcast.settings import Mode, Role, Settings
 from roadcast.sources.demo import DemoConfig, DemoFeed, DemoPorts
 from roadcast.storage import marks
 from roadcast.storage.engine import Address, Database
-from roadcast.store import connect, expect_usable, prepare, registry
+from roadcast.store import connect, expect_usable, prepare, registry, tolerance, training_config
 from roadcast.streaming.memory import MemoryLog
 
 log = structlog.get_logger()
@@ -155,7 +152,7 @@ class System:
     @property
     def predict_config(self) -> PredictConfig:
         """What predict is told."""
-        engine = EngineConfig(self.settings.reach, self.settings.units.tolerance_mph)
+        engine = EngineConfig(self.settings.reach, tolerance(self.settings))
         return PredictConfig(
             self.topics.aggregates, self.topics.predictions, self.interval_ms, self.settings.horizons,
             self.settings.timezone, engine, self.settings.holidays or (),
@@ -165,15 +162,6 @@ class System:
     def score_config(self) -> ScoreConfig:
         """What score is told."""
         return ScoreConfig(self.topics.predictions, self.interval_ms, self.settings.horizons, self.settings.timezone)
-
-    @property
-    def training_config(self) -> TrainingConfig:
-        """What training is told."""
-        tolerance = Tolerance(self.settings.units.tolerance_mph, TOLERANCE_SHARE)
-        return TrainingConfig(
-            self.interval_ms, self.settings.timezone, self.settings.reach, tolerance,
-            holidays=self.settings.holidays or (), added=self.added,
-        )  # fmt: skip
 
     @property
     def interval_ms(self) -> int:
@@ -255,8 +243,9 @@ class _Parts:
             self._learn_references,
         )  # fmt: skip
         self.retraining = Retraining(
-            system.database, self.registry, system.clock, system.board, system.training_config, settings.train_at
-        )
+            system.database, self.registry, system.clock, system.board,
+            training_config(settings, system.added), settings.train_at,
+        )  # fmt: skip
         self.scorer = Scorer(system.database, system.log, system.board, system.score_config)
         self.alerts = Alerts(system.database, system.log, system.topics.alerts)
         self.desk = IncidentDesk(system.database, system.clock, self.alerts)

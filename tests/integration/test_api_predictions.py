@@ -15,18 +15,24 @@ from roadcast.domain.ids import pack
 from roadcast.domain.times import to_ms
 from roadcast.registry.registry import Registry
 from roadcast.storage import asked, forecasts
+from roadcast.storage.engine import Database
 from roadcast.storage.partitions import Partitions
 
 FIRST, SECOND = (datetime(2026, 3, 9, 12, minute, tzinfo=UTC) for minute in (10, 15))
+
+
+async def store_both(database: Database) -> None:
+    """Two issues, of 40 and of 50 mph."""
+    async with database.write() as writer:
+        for at, speed in ((FIRST, 40), (SECOND, 50)):
+            await forecasts.store(writer, an_issue(at, speed), Partitions("forecasts"))
 
 
 def test_pages_are_of_one_issue_though_another_comes(address):
     async def go() -> None:
         async with connected(address) as database:
             state = await load(database, history()[0])
-            async with database.write() as writer:
-                for at, speed in ((FIRST, 40), (SECOND, 50)):
-                    await forecasts.store(writer, an_issue(at, speed), Partitions("forecasts"))
+            await store_both(database)
             state.foresee(lambda: an_issue(FIRST, 40))
             async with client(make_context(database, state)) as http:
                 whole = (await http.get("/api/predictions/latest")).json()
@@ -63,9 +69,7 @@ def test_the_issue_before_a_time_can_be_asked_for(address):
     async def go() -> None:
         async with connected(address) as database:
             state = await load(database, history()[0])
-            async with database.write() as writer:
-                for at, speed in ((FIRST, 40), (SECOND, 50)):
-                    await forecasts.store(writer, an_issue(at, speed), Partitions("forecasts"))
+            await store_both(database)
             state.foresee(lambda: an_issue(SECOND, 50))
             async with client(make_context(database, state)) as http:
 

@@ -17,6 +17,7 @@ from roadcast.domain.reading import ReadingBatch, Source
 from roadcast.domain.times import from_ms, to_ms
 from roadcast.errors import Conflict
 from roadcast.flow.congestion import UNKNOWN
+from roadcast.forecasting.calibration import Tolerance
 from roadcast.forecasting.scoring import SERVED
 from roadcast.pipeline.champion import Throne
 from roadcast.pipeline.ingest import Ingest, IngestConfig
@@ -56,7 +57,7 @@ class Pipeline:
             self.log,
             self.clock,
             self.board,
-            PredictConfig("a", "p", INTERVAL, 12, "UTC", EngineConfig(24, 5.0)),
+            PredictConfig("a", "p", INTERVAL, 12, "UTC", EngineConfig(24, Tolerance(5, 0.1))),
             Throne(self.registry, 24, INTERVAL // 1000, self.board),
             self.ingest.learn_references,
         )

@@ -5,8 +5,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from roadcast.domain.sensor import REFERENCE_PERCENTILE
 from roadcast.forecasting.examples import sample
-from roadcast.forecasting.features import FREE_PERCENTILE, View, feature_names, learn_view
+from roadcast.forecasting.features import View, feature_names, learn_view
 from roadcast.forecasting.graph import Graph
 from roadcast.forecasting.history import STATE_TICKS, History
 from roadcast.forecasting.typical_day import learn_typical_day
@@ -78,7 +79,7 @@ def test_scale_and_reference_are_those_of_each_sensor() -> None:
     observed = history.of("speed")
     deviations = observed - learn_typical_day(history, "speed")[1]
     np.testing.assert_allclose(view.scale, np.abs(deviations).mean(axis=0), rtol=0.02)
-    np.testing.assert_allclose(view.reference, np.percentile(observed, FREE_PERCENTILE, axis=0), rtol=0.01)
+    np.testing.assert_allclose(view.reference, np.percentile(observed, REFERENCE_PERCENTILE, axis=0), rtol=0.01)
 
 
 def test_how_the_last_value_errs_is_what_it_did() -> None:

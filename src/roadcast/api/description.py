@@ -8,7 +8,7 @@ from fastapi import FastAPI
 
 from roadcast.api.examples import ANSWERS, BODIES
 from roadcast.api.middleware import AS_OF_HEADER, FEED_HEADER
-from roadcast.api.problems import MEDIA_TYPE
+from roadcast.errors import PROBLEM_MEDIA_TYPE
 
 ABOUT = """Real-time traffic prediction: readings in, forecasts that keep their word out.
 
@@ -105,7 +105,7 @@ def _illustrate(content: Mapping[str, Any], value: object) -> None:
 def _say_problem(content: dict[str, Any]) -> None:
     for media in list(content):
         if content[media]["schema"].get("$ref", "").endswith("/Problem"):
-            content[MEDIA_TYPE] = content.pop(media)
+            content[PROBLEM_MEDIA_TYPE] = content.pop(media)
 
 
 def _headers(operation: Mapping[str, Any], status: str, response: Mapping[str, Any]) -> Iterable[str]:
@@ -115,7 +115,7 @@ def _headers(operation: Mapping[str, Any], status: str, response: Mapping[str, A
         yield "Link"
     if status in ("201", "202"):
         yield "Location"
-    if status == "503" and MEDIA_TYPE in response["content"]:
+    if status == "503" and PROBLEM_MEDIA_TYPE in response["content"]:
         yield "Retry-After"
 
 

@@ -13,10 +13,9 @@ from fastapi.responses import Response
 from starlette.exceptions import HTTPException as StarletteHTTPException
 from typing_extensions import TypedDict
 
-from roadcast.errors import Conflict, FieldError, InvalidInput, NotFound, RoadcastError, Unavailable
+from roadcast.errors import PROBLEM_MEDIA_TYPE, Conflict, FieldError, InvalidInput, NotFound, RoadcastError, Unavailable
 from roadcast.live.documents import encode
 
-MEDIA_TYPE = "application/problem+json"
 LONGEST_VALUE = 200
 """Characters of a value that are echoed."""
 MOST_ERRORS = 100
@@ -79,7 +78,7 @@ def problem(
         "instance": request.url.path,
         "errors": list(errors),
     }
-    return Response(encode(body), status, headers, MEDIA_TYPE)
+    return Response(encode(body), status, headers, PROBLEM_MEDIA_TYPE)
 
 
 def shown(value: object) -> Any:

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+REFERENCE_PERCENTILE = 85
+"""Of what is measured, which is seldom exceeded, such as the speed of free flow."""
 LONGEST_CODE = 64
 STEPS = (".", "..")
 """What clients take out of a path before they send it: no address could name such a sensor."""

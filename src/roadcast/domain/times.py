@@ -1,6 +1,6 @@
 """Times: aware datetimes at the edges, int64 milliseconds since 1970 UTC in columns."""
 
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from zoneinfo import ZoneInfo
 
 import numpy as np
@@ -19,6 +19,11 @@ def to_ms(at: datetime) -> int:
 def from_ms(at_ms: int) -> datetime:
     """The UTC datetime of milliseconds since 1970."""
     return EPOCH + int(at_ms) * _MS
+
+
+def date_of(day: int) -> date:
+    """The date of a number of days since 1970."""
+    return EPOCH.date() + timedelta(days=day)
 
 
 def rfc3339(at: datetime) -> str:

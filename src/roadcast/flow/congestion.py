@@ -10,11 +10,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from roadcast.domain.sensor import REFERENCE_PERCENTILE
+
 LOW_OCCUPANCY = 0.10
 """Traffic below this occupancy is light: 24 vehicles per mile and lane, under the density at capacity."""
 MIN_SAMPLES = 288
 """Fewer light samples (one day of 5-minute intervals) give no reference speed."""
-REFERENCE_PERCENTILE = 85
 
 
 class CongestionLevel(StrEnum):

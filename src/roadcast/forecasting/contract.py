@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from roadcast.domain.times import DAY_MS, to_ms
 from roadcast.forecasting.forecaster import MEDIAN, PROBABILITIES, Fitted, Forecast, Forecaster
 from roadcast.forecasting.graph import Graph
-from roadcast.forecasting.history import SPEED, STATE_TICKS, VOLUME, History
+from roadcast.forecasting.history import SPEED, STATE_TICKS, TARGETS, VOLUME, History
 from roadcast.forecasting.parts import Parts
 
 HORIZONS, SENSORS, INTERVAL_MS = 6, 5, 300_000
@@ -56,7 +56,7 @@ def history_of(
     speed = 60 - 25 * np.cos(2 * np.pi * of_day)[:, None] + random.normal(0, 3, (ticks, sensors))
     volume = random.poisson(80, (ticks, sensors))
     values = np.stack([np.maximum(speed, 0), volume], axis=-1).astype(np.float32)
-    return History(values, (SPEED, VOLUME), end_ms, interval_ms, ZONE)
+    return History(values, TARGETS, end_ms, interval_ms, ZONE)
 
 
 def with_values(history: History, change: Callable[[NDArray[np.float32]], object]) -> History:
@@ -93,7 +93,7 @@ def has_a_name(forecaster: Forecaster) -> None:
 def forecasts_every_sensor_and_horizon(forecaster: Forecaster) -> None:
     """Of each target."""
     history = history_of(4)
-    for target in (SPEED, VOLUME):
+    for target in TARGETS:
         _forecast(forecaster, history, history, target)
 
 
@@ -220,7 +220,7 @@ def is_never_negative(forecaster: Forecaster) -> None:
 @_promise
 def keeps_quantiles_in_order(forecaster: Forecaster) -> None:
     """After any history, and of states unlike it. Those who have none are asked for a sound median alone."""
-    for target in (SPEED, VOLUME):
+    for target in TARGETS:
         for days in (1 / 288, 0.5, 1.2, 3):
             fitted = forecaster.fit(history_of(days), CHAIN, target, HORIZONS)
             for state in _states():

@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 from roadcast.domain.forecast import LONGEST_MINUTES
 from roadcast.forecasting.forecaster import Forecaster
-from roadcast.forecasting.trained import TARGETS
+from roadcast.forecasting.history import TARGETS
 
 BUDGET_SHARE = 0.1
 """A network's forecasts may take this share of an interval: the rest is for slower processors and for catching up."""

@@ -15,7 +15,7 @@ from roadcast.forecasting.explanation import Explained, explain
 from roadcast.forecasting.forecaster import Fitted, Forecaster
 from roadcast.forecasting.forecasters import QUICK
 from roadcast.forecasting.graph import Graph
-from roadcast.forecasting.history import SPEED, STATE_TICKS, VOLUME, History, last_observed
+from roadcast.forecasting.history import SPEED, STATE_TICKS, TARGETS, VOLUME, History, last_observed
 from roadcast.forecasting.judge import Judge
 from roadcast.forecasting.profile import FittedProfile, Profile
 from roadcast.forecasting.trained import Trained
@@ -121,7 +121,7 @@ class Engine:
         fitted = {forecaster.name: forecaster for forecaster in self.forecasters if forecaster.name != self._champion}
         for name, forecaster in fitted.items():
             before = self._contenders.get(name)
-            speed, volume = (forecaster.fit(history, graph, target, self.horizons) for target in (SPEED, VOLUME))
+            speed, volume = (forecaster.fit(history, graph, target, self.horizons) for target in TARGETS)
             judge = before.judge if before else self._new_judge(name)
             self._contenders[name] = _Contender(version, speed, volume, judge)
         if self._champion:  # the last one, whenever it was adopted

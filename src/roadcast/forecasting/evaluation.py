@@ -7,6 +7,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from roadcast.domain.sensor import REFERENCE_PERCENTILE
 from roadcast.forecasting.calibration import Calibration, Judged, Tolerance
 from roadcast.forecasting.forecaster import PROBABILITIES, Fitted, Forecaster
 from roadcast.forecasting.graph import Graph
@@ -21,7 +22,6 @@ GAPS = (2, 8)
 """Lengths in ticks of the gaps put in."""
 EVERY_SENSOR = 3
 """A gap is put into each third sensor, by turns, so that neighbours are still heard."""
-REFERENCE_PERCENTILE = 85
 TENTHS = 10
 
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from roadcast.domain.sensor import REFERENCE_PERCENTILE
 from roadcast.domain.times import DAY_MS
 from roadcast.forecasting.calendar import DAY_TYPES, Calendar
 from roadcast.forecasting.deviations import fill
@@ -26,7 +27,6 @@ WAVES = (1, 2)
 """Waves a day that tell the time of day."""
 LEAST_SCALE = 0.1
 """A sensor's scale is at least this share of the mean, so that what is constant does not blow up."""
-FREE_PERCENTILE = 85
 SAMPLED_TICKS = 2_000
 """So many ticks tell what is seldom exceeded, and how the last value errs."""
 
@@ -226,7 +226,7 @@ def _reference(observed: NDArray[np.float32]) -> NDArray[np.float32]:
     reference = np.ones(seen.shape[1], np.float32)
     heard = ~np.isnan(seen).all(axis=0)
     if heard.any():
-        reference[heard] = np.nanpercentile(seen[:, heard], FREE_PERCENTILE, axis=0)
+        reference[heard] = np.nanpercentile(seen[:, heard], REFERENCE_PERCENTILE, axis=0)
     return np.where(reference > 0, reference, 1).astype(np.float32)
 
 

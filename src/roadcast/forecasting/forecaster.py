@@ -6,6 +6,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from roadcast.domain.forecast import QUANTILES
 from roadcast.forecasting.graph import Graph
 from roadcast.forecasting.history import History
 from roadcast.forecasting.parts import Parts
@@ -13,7 +14,7 @@ from roadcast.forecasting.parts import Parts
 NAIVE = ("last_value", "profile")
 """The names of those that every other must beat."""
 
-PROBABILITIES = (0.05, 0.10, 0.25, 0.50, 0.75, 0.90, 0.95)
+PROBABILITIES = QUANTILES
 """Of the quantiles that are served."""
 MEDIAN = PROBABILITIES.index(0.50)
 TRIMEAN = np.array([0, 0, 1, 2, 1, 0, 0], np.float32) / 4

@@ -8,7 +8,8 @@ from numpy.typing import NDArray
 from roadcast.forecasting.calendar import Calendar, calendar
 
 SPEED, VOLUME = "speed", "volume"
-"""The variables that are forecast."""
+TARGETS = (SPEED, VOLUME)
+"""The variables that are forecast, which are the first of a reading's."""
 STATE_TICKS = 24
 """How many past ticks a state holds, where there are so many. Forecasters look no further back."""
 

@@ -6,7 +6,7 @@ from datetime import date
 import numpy as np
 from numpy.typing import NDArray
 
-from roadcast.domain.times import DAY_MS, from_ms
+from roadcast.domain.times import date_of
 from roadcast.forecasting.history import History
 
 SPAN_MS = 7_200_000
@@ -40,7 +40,7 @@ def similar_days(history: History, target: str, step: int) -> list[SimilarDay]:
     nearest = dict[int, SimilarDay]()
     for i in np.argsort(distance, kind="stable")[: np.count_nonzero(~np.isnan(distance))].tolist():
         day, end = int(when.day[ends[i]]), int(ends[i])
-        nearest.setdefault(day, SimilarDay(_date(day), float(distance[i]), float(values[end + step])))
+        nearest.setdefault(day, SimilarDay(date_of(day), float(distance[i]), float(values[end + step])))
     return list(nearest.values())[:MOST_DAYS]
 
 
@@ -52,7 +52,3 @@ def _distances(values: NDArray[np.float32], ends: NDArray[np.int64], ticks: int)
     known = np.count_nonzero(~np.isnan(gaps), axis=1)
     total = np.nansum(gaps, axis=1, dtype=np.float64)
     return np.divide(total, known, out=np.full(len(ends), np.nan), where=known >= max(1, LEAST_SHARE * ticks))
-
-
-def _date(day: int) -> date:
-    return from_ms(day * DAY_MS).date()

@@ -5,10 +5,9 @@ from dataclasses import dataclass
 
 from roadcast.forecasting.calibration import Calibration
 from roadcast.forecasting.forecaster import Fitted, Forecaster
-from roadcast.forecasting.history import SPEED, VOLUME
+from roadcast.forecasting.history import SPEED, TARGETS
 from roadcast.forecasting.parts import Parts, from_parts, to_parts
 
-TARGETS = (SPEED, VOLUME)
 _CALIBRATION = f"{SPEED}/calibration"
 
 

@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 
 from roadcast.child import Child, ChildDown
 from roadcast.domain.times import from_ms
-from roadcast.domain.units import TOLERANCE_SHARE
 from roadcast.errors import Unavailable
 from roadcast.forecasting.calibration import Tolerance
 from roadcast.forecasting.engine import Engine, Issue, Past
@@ -41,11 +40,11 @@ class EngineConfig:
     """How many ticks ahead it can look, and what counts as right."""
 
     horizons: int
-    tolerance_mph: float
+    tolerance: Tolerance
 
     def engine(self, *forecasters: Forecaster) -> Engine:
         """An engine that has learnt nothing yet, with these forecasters or all."""
-        return Engine(self.horizons, Tolerance(self.tolerance_mph, TOLERANCE_SHARE), forecasters or QUICK)
+        return Engine(self.horizons, self.tolerance, forecasters or QUICK)
 
     def learner(self) -> "Learner":
         """What the process holds."""

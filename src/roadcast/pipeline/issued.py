@@ -7,11 +7,9 @@ from numpy.typing import NDArray
 
 from roadcast.domain.sensor import Sensor
 from roadcast.forecasting.engine import Issue
-from roadcast.storage.forecasts import IssuedRows
+from roadcast.storage.forecasts import ARRAYS, IssuedRows
 from roadcast.streaming.log import Record
 from roadcast.streaming.messages import IssueComplete, encode, encode_rows
-
-_PUBLISHED = ("speed", "volume", "confidence", "tolerance", "quantiles")
 
 
 def issued_rows(issue: Issue, horizons: int) -> IssuedRows:
@@ -47,7 +45,7 @@ def issue_records(
 ) -> list[Record]:
     """One message per sensor, and the one that says that they are all."""
     shared = {"issued_ms": rows.issued_ms, "interval_ms": interval_ms, "model": rows.model, "version": rows.version}
-    arrays: dict[str, NDArray[np.float32]] = {name: getattr(rows, name) for name in _PUBLISHED}
+    arrays: dict[str, NDArray[np.float32]] = {name: getattr(rows, name) for name in ARRAYS}
     numbers, ages = rows.sensor_no.tolist(), rows.age_ticks.tolist()
     codes = [sensors[number].sensor_id for number in numbers]
     own = (

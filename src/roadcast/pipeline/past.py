@@ -16,13 +16,11 @@ from roadcast.domain.clock import Feed, FeedClock
 from roadcast.domain.sensor import Link, Sensor, free_speeds
 from roadcast.domain.times import DAY_MS, from_ms, to_ms
 from roadcast.forecasting.graph import Graph
-from roadcast.forecasting.history import SPEED, VOLUME, History
+from roadcast.forecasting.history import TARGETS, History
 from roadcast.storage import marks, readings, sensors
 from roadcast.storage.engine import Database, Reader
 from roadcast.windows import tick_grid
 
-LEARNT = (SPEED, VOLUME)
-"""The variables that are learnt, which are the first of a reading's."""
 FIT_DAYS = 56
 """How far back a fit looks: eight weeks hold every kind of day several times."""
 FIT_CELLS = 40_000_000
@@ -93,8 +91,8 @@ class Span:
 
     def history(self) -> History:
         """A history in which everything is missing yet."""
-        values = np.full((self.ticks, self.sensors, len(LEARNT)), np.nan, np.float32)
-        return History(values, LEARNT, self.end_ms, self.interval_ms, self.timezone, self.holidays)
+        values = np.full((self.ticks, self.sensors, len(TARGETS)), np.nan, np.float32)
+        return History(values, TARGETS, self.end_ms, self.interval_ms, self.timezone, self.holidays)
 
 
 async def newest_window(database: Database, wall: datetime, interval_ms: int) -> int | None:
@@ -159,4 +157,4 @@ def _grid(rows: readings.Rows, end_ms: int, ticks: int, span: Span) -> NDArray[n
         rows.sensor_no - 1, rows.ts_ms, rows.values,
         end_ms=end_ms, ticks=ticks, sensors=span.sensors, interval_ms=span.interval_ms,
     )  # fmt: skip
-    return np.ascontiguousarray(grid[:, :, : len(LEARNT)])
+    return np.ascontiguousarray(grid[:, :, : len(TARGETS)])

@@ -318,10 +318,12 @@ class Predict:
         A process that takes the place of another one learns up to where that one did, and goes on from its issues.
         """
         async with self._database.read() as reader:
-            fitted, size = await marks.mark(reader, marks.FITTED), (await Network.read(reader)).size
+            fitted = await marks.mark(reader, marks.FITTED)
         past, until_ms, config = None, at_ms, self._config
         if self._forecaster.is_new:
             await self._keeper.settle()
+            async with self._database.read() as reader:
+                size = (await Network.read(reader)).size
             past = await memory.recall(
                 self._database, at_ms, size, config.interval_ms, config.timezone, config.holidays
             )

@@ -22,7 +22,8 @@ from roadcast.forecasting.features import feature_names
 from roadcast.forecasting.forecaster import NAIVE, Fitted, Forecaster
 from roadcast.forecasting.forecasters import QUICK, Added, candidates
 from roadcast.forecasting.graph import Graph
-from roadcast.forecasting.trained import TARGETS, Trained
+from roadcast.forecasting.history import TARGETS
+from roadcast.forecasting.trained import Trained
 from roadcast.forecasting.training import REMEDY, Score, Standing, TooLittleHistory, Verdict, after, hold_out, score
 from roadcast.pipeline.champion import Champion, load_version
 from roadcast.pipeline.past import FIT_DAYS, Gathering, Network, Span, hand_over, newest_window, read_pieces

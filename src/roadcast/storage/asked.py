@@ -8,9 +8,7 @@ from datetime import date, datetime
 
 from roadcast.domain.times import from_ms
 from roadcast.storage.engine import Reader, Writer
-from roadcast.storage.forecasts import IssuedRows, assemble, model_no
-
-_ARRAYS = ("speed", "volume", "confidence", "tolerance", "quantiles")
+from roadcast.storage.forecasts import ARRAYS, IssuedRows, assemble, model_no
 
 
 async def ask(writer: Writer, at: datetime, sensor_no: int, *, anew: bool) -> None:
@@ -42,7 +40,7 @@ async def _fulfil(writer: Writer, issue: IssuedRows, due: Iterable[int]) -> None
     for sensor_no in due:
         row = row_of.get(sensor_no)
         arrays: dict[str, list[float]] = {
-            name: [] if row is None else getattr(issue, name)[row].ravel().tolist() for name in _ARRAYS
+            name: [] if row is None else getattr(issue, name)[row].ravel().tolist() for name in ARRAYS
         }
         await writer.run(
             """UPDATE asked SET issued_at = :at, model_no = :model_no, age_ticks = :age, speed = :speed,

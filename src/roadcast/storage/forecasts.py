@@ -14,6 +14,9 @@ from roadcast.storage.copy import copy_in, copy_out, integers, real_arrays, time
 from roadcast.storage.engine import Reader, Row, Writer
 from roadcast.storage.partitions import Partitions
 
+ARRAYS = ("speed", "volume", "confidence", "tolerance", "quantiles")
+"""What a forecast says, at every horizon."""
+
 
 @dataclass(frozen=True, slots=True)
 class IssuedRows:
