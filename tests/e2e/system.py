@@ -39,7 +39,9 @@ class System:
             self.process = subprocess.Popen(
                 SERVE, cwd=folder, env=self.environment, stdout=output, stderr=output, start_new_session=True
             )
-        self.client = httpx.Client(base_url=f"http://127.0.0.1:{self.port}", timeout=PATIENCE_S)
+        # Beyond its keep-alive limit httpcore may close a connection that it has just lent to another thread.
+        limits = httpx.Limits(max_connections=100, max_keepalive_connections=100)
+        self.client = httpx.Client(base_url=f"http://127.0.0.1:{self.port}", timeout=PATIENCE_S, limits=limits)
 
     def __enter__(self) -> Self:
         if not eventually(lambda: self.answers() or self.process.poll() is not None, PATIENCE_S) or not self.answers():

@@ -1,7 +1,7 @@
 """The demo's feed: a simulated corridor, marked as simulated wherever it shows.
 
-It begins at 05:00 of the last working day with eight weeks of history behind it, a tick every few seconds, and
-goes on in real time once it has reached the present.
+It begins at 05:00 of the last working day of which both peaks have passed, with eight weeks of history behind it, a
+tick every few seconds, and goes on in real time once it has reached the present.
 """
 
 import asyncio
@@ -37,6 +37,8 @@ SIMULATION_TIMEOUT_S = 120.0
 RETRY_PAUSE_S = 1.0
 BEGINS_AT = time(5)
 """Local time at which the newcomer joins: the morning's jam is about to form."""
+ALREADY_OVER = timedelta(hours=14)
+"""Of the day that is joined, so that there is a morning and an evening to watch before the demo turns to real time."""
 _NAMESPACE = UUID("7f1d8a52-6c0e-4d8e-9f55-2f1f6d5f4e10")
 
 
@@ -240,8 +242,9 @@ def _source(through_ms: int, *, history: bool = False) -> Source:
 
 
 def last_working_morning(now: datetime, zone: ZoneInfo) -> datetime:
-    """05:00 local time of the newest Monday to Friday at which it is past 05:00 by an hour at least."""
-    day = (now.astimezone(zone) - timedelta(hours=BEGINS_AT.hour + 1)).date()
-    while day.isoweekday() > 5:
+    """05:00 local time of the newest Monday to Friday of which both peaks have passed."""
+    joined = now.astimezone(UTC) - ALREADY_OVER
+    day = joined.astimezone(zone).date()
+    while day.isoweekday() > 5 or datetime.combine(day, BEGINS_AT, zone) > joined:
         day -= timedelta(days=1)
     return datetime.combine(day, BEGINS_AT, zone).astimezone(UTC)
