@@ -244,7 +244,7 @@ def test_frames_of_any_kind_are_answered_or_end_their_own_connection(attacked: S
                 with contextlib.suppress(websockets.ConnectionClosed):
                     await connection.send(frame)
                     await hear(connection, "never")
-                assert connection.close_code == 1009
+                assert connection.close_code in {1009, 1006}  # 1006: still sending, it was reset before it read why
 
     asyncio.run(go())
 

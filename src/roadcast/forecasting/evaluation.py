@@ -13,7 +13,15 @@ from roadcast.forecasting.forecaster import PROBABILITIES, Fitted, Forecaster
 from roadcast.forecasting.graph import Graph
 from roadcast.forecasting.history import STATE_TICKS, History
 from roadcast.forecasting.judge import Judge
-from roadcast.forecasting.metrics import MAPE_FLOOR_MPH
+from roadcast.forecasting.scoring import (
+    INTERVAL,
+    MEASURES,
+    RELIABILITY,
+    TENTHS,
+    interval_sums,
+    point_sums,
+    reliability_sums,
+)
 
 REHEARSED_SHARE = 0.2
 """The last share of what may be learnt from, on which calibration begins and the forecaster to serve is chosen."""
@@ -22,7 +30,6 @@ GAPS = (2, 8)
 """Lengths in ticks of the gaps put in."""
 EVERY_SENSOR = 3
 """A gap is put into each third sensor, by turns, so that neighbours are still heard."""
-TENTHS = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,77 +127,53 @@ class ExampleDay(NamedTuple):
 class Tally:
     """Sums over issues, by horizon [H, …], so that a long test needs no memory of its forecasts.
 
-    intervals: [H] how many had quantiles; coverage and Winkler: [H, 2] of the 80 % and the 90 % interval; reliability:
-    [H, TENTHS, 3] how many, their confidence, and hits; by_sensor: [S, H, 2] how many, and absolute errors; over_time:
-    [(known, covered, count)] of the 80 % interval, three numbers an issue. Of forecasts themselves it keeps only the
-    fans: for each example day the quantiles [ticks, Q] at the longest horizon, NaN where none was issued.
+    sums: [H, MEASURES] and tenths: [H, RELIABILITY, TENTHS] are those of `scoring`; by_sensor: [S, H, 2] how many, and
+    absolute errors; over_time: [(known, covered, count)] of the 80 % interval, three numbers an issue. Of forecasts
+    themselves it keeps only the fans: for each example day the quantiles [ticks, Q] at the longest horizon, NaN where
+    none was issued.
     """
 
     horizons: int
     sensors: int
     days: Sequence[ExampleDay] = ()
-    count: NDArray[np.float64] = field(init=False)
-    intervals: NDArray[np.float64] = field(init=False)
     sums: NDArray[np.float64] = field(init=False)
-    inside: NDArray[np.float64] = field(init=False)
-    winkler: NDArray[np.float64] = field(init=False)
-    reliability: NDArray[np.float64] = field(init=False)
+    tenths: NDArray[np.float64] = field(init=False)
     by_sensor: NDArray[np.float64] = field(init=False)
     over_time: list[tuple[int, int, int]] = field(init=False)
     fans: list[NDArray[np.float32]] = field(init=False)
 
     def __post_init__(self) -> None:
-        self.count, self.intervals = np.zeros(self.horizons), np.zeros(self.horizons)
-        self.sums = np.zeros((self.horizons, 5))
-        self.inside = np.zeros((self.horizons, 2))
-        self.winkler = np.zeros((self.horizons, 2))
-        self.reliability = np.zeros((self.horizons, TENTHS, 3))
+        self.sums = np.zeros((self.horizons, len(MEASURES)))
+        self.tenths = np.zeros((self.horizons, len(RELIABILITY), TENTHS))
         self.by_sensor = np.zeros((self.sensors, self.horizons, 2))
         self.over_time = []
         self.fans = [np.full((day.stop - day.first, len(PROBABILITIES)), np.nan, np.float32) for day in self.days]
 
     def add(self, issued: Issued) -> None:
         """Count one issue."""
-        judged = issued.judged
-        point, truth = judged.point.astype(np.float64), issued.truth.astype(np.float64)
+        point, truth = issued.judged.point.astype(np.float64), issued.truth.astype(np.float64)
         known = ~np.isnan(point) & ~np.isnan(truth)
-        error = np.where(known, point - truth, 0)
-        relative = known & (truth >= MAPE_FLOOR_MPH)
-        share = np.where(relative, np.abs(error) / np.where(relative, truth, 1), 0)
-        self.count += known.sum(axis=0)
-        for column, values in enumerate((np.abs(error), error**2, error, relative, share)):
-            self.sums[:, column] += values.sum(axis=0)
-        told = known & ~np.isnan(issued.judged.confidence)
-        self.intervals += told.sum(axis=0)
-        self._add_intervals(issued, truth, told)
-        self._add_confidence(issued, np.abs(error) <= issued.judged.tolerance, told)
-        self.by_sensor += np.stack([known, np.abs(error)], axis=-1)
+        error = np.where(known, np.abs(point - truth), 0)
+        self._add_sums(issued, known, error <= issued.judged.tolerance)
+        self.by_sensor += np.stack([known, error], axis=-1)
         self._keep_fans(issued)
 
-    def _add_intervals(self, issued: Issued, truth: NDArray[np.float64], known: NDArray[np.bool_]) -> None:
-        for column, edge in enumerate((1, 0)):
-            low = np.where(known, issued.judged.quantiles[..., edge], 0)
-            high = np.where(known, issued.judged.quantiles[..., -1 - edge], 0)
-            under, over = np.maximum(low - truth, 0), np.maximum(truth - high, 0)
-            within = known & (under + over == 0)
-            score = high - low + np.where(known, under + over, 0) / PROBABILITIES[edge]
-            self.inside[:, column] += within.sum(axis=0)
-            self.winkler[:, column] += np.where(known, score, 0).sum(axis=0)
-            if column == 0:
-                self.over_time.append((issued.known, int(within.sum()), int(known.sum())))
+    def _add_sums(self, issued: Issued, known: NDArray[np.bool_], within: NDArray[np.bool_]) -> None:
+        judged, truth = issued.judged, issued.truth[known].astype(np.float64)
+        group = np.nonzero(known)[1]
+        point = point_sums(judged.point[known].astype(np.float64), truth, group, self.horizons)
+        interval = interval_sums(judged.quantiles[known].astype(np.float64), truth, group, self.horizons)
+        self.sums += np.concatenate([point, interval], axis=1)
+        confidence = judged.confidence[known].astype(np.float64)
+        self.tenths += reliability_sums(confidence, within[known], group, self.horizons)
+        inside = dict(zip(INTERVAL, interval.sum(axis=0), strict=True))
+        self.over_time.append((issued.known, int(inside["covered_80"]), int(inside["interval_n"])))
 
     def _keep_fans(self, issued: Issued) -> None:
         target = issued.known + self.horizons - 1
         for day, fan in zip(self.days, self.fans, strict=True):
             if day.first <= target < day.stop:
                 fan[target - day.first] = issued.judged.quantiles[day.sensor, -1]
-
-    def _add_confidence(self, issued: Issued, hit: NDArray[np.bool_], known: NDArray[np.bool_]) -> None:
-        for horizon in range(self.horizons):
-            said = issued.judged.confidence[known[:, horizon], horizon].astype(np.float64)
-            tenth = np.minimum((said * TENTHS).astype(np.int64), TENTHS - 1)
-            for column, weights in enumerate((np.ones_like(said), said, hit[known[:, horizon], horizon])):
-                self.reliability[horizon, :, column] += np.bincount(tenth, weights, TENTHS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -211,24 +194,20 @@ class Measures:
 
 def measures(tally: Tally, horizons: slice) -> Measures:
     """Over some horizons together: one for a step, all up to one for the pooled protocol. NaN where nothing counts."""
-    count = tally.count[horizons].sum()
+    summed = dict(zip(MEASURES, tally.sums[horizons].sum(axis=0), strict=True))
+    told, said, within = tally.tenths[horizons].sum(axis=0)
     with np.errstate(invalid="ignore", divide="ignore"):
-        absolute, square, error, relative_n, relative = tally.sums[horizons].sum(axis=0)
-        told = tally.intervals[horizons].sum()
-        inside = tally.inside[horizons].sum(axis=0) / told
-        winkler = tally.winkler[horizons].sum(axis=0) / told
-        _, said, hits = tally.reliability[horizons].sum(axis=0).T
         return Measures(
-            count=int(count),
-            mae=float(absolute / count),
-            rmse=float(np.sqrt(square / count)),
-            mape=float(relative / relative_n),
-            bias=float(error / count),
-            coverage_80=float(inside[0]),
-            coverage_90=float(inside[1]),
-            winkler_80=float(winkler[0]),
-            winkler_90=float(winkler[1]),
-            ece=float(np.abs(said - hits).sum() / told),
+            count=int(summed["n"]),
+            mae=float(summed["absolute"] / summed["n"]),
+            rmse=float(np.sqrt(summed["square"] / summed["n"])),
+            mape=float(summed["relative"] / summed["relative_n"]),
+            bias=float(summed["error"] / summed["n"]),
+            coverage_80=float(summed["covered_80"] / summed["interval_n"]),
+            coverage_90=float(summed["covered_90"] / summed["interval_n"]),
+            winkler_80=float(summed["winkler_80"] / summed["interval_n"]),
+            winkler_90=float(summed["winkler_90"] / summed["interval_n"]),
+            ece=float(np.abs(said - within).sum() / told.sum()),
         )
 
 

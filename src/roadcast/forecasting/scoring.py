@@ -133,7 +133,7 @@ def candidate_sums(
     median: NDArray[np.float32], targets: Targets, group: NDArray[np.int64], groups: int
 ) -> NDArray[np.float64]:
     """The sums [groups, POINT] of a forecaster's medians [n, H], each target counted in its `group` [n]."""
-    return _point(exact(median[targets.row, targets.step]), targets.actual, group, groups)
+    return point_sums(exact(median[targets.row, targets.step]), targets.actual, group, groups)
 
 
 def served_sums(issues: Issues, targets: Targets, group: NDArray[np.int64], groups: int) -> Sums:
@@ -141,13 +141,17 @@ def served_sums(issues: Issues, targets: Targets, group: NDArray[np.int64], grou
     at = (targets.row, targets.step)
     speed, quantiles = exact(issues.speed[at]), exact(issues.quantiles[at])
     within = np.abs(speed - targets.actual) <= exact(issues.tolerance[at])
-    measures = [_point(speed, targets.actual, group, groups), _interval(quantiles, targets.actual, group, groups)]
-    return Sums(np.concatenate(measures, axis=1), _reliability(exact(issues.confidence[at]), within, group, groups))
+    measures = [
+        point_sums(speed, targets.actual, group, groups),
+        interval_sums(quantiles, targets.actual, group, groups),
+    ]
+    return Sums(np.concatenate(measures, axis=1), reliability_sums(exact(issues.confidence[at]), within, group, groups))
 
 
-def _point(
+def point_sums(
     forecast: NDArray[np.float64], actual: NDArray[np.float64], group: NDArray[np.int64], groups: int
 ) -> NDArray[np.float64]:
+    """The sums [groups, POINT] of forecasts [n] of what came true, which is known [n]."""
     known = ~np.isnan(forecast)
     error = np.where(known, forecast - actual, 0)
     moving = known & (actual >= MAPE_FLOOR_MPH)
@@ -156,10 +160,10 @@ def _point(
     return _summed([known, absolute, error**2, error, moving, share], group, groups)
 
 
-def _interval(
+def interval_sums(
     quantiles: NDArray[np.float64], actual: NDArray[np.float64], group: NDArray[np.int64], groups: int
 ) -> NDArray[np.float64]:
-    """Of the targets for which every edge is known."""
+    """The sums [groups, INTERVAL] of quantiles [n, Q], over the targets for which every edge is known."""
     edges = [[quantiles[:, PROBABILITIES.index(p)] for p in pair] for pair in _EDGES.values()]
     known = ~np.isnan(sum(low + high for low, high in edges))
     covered = [known & (low <= actual) & (actual <= high) for low, high in edges]
@@ -170,9 +174,10 @@ def _interval(
     return _summed([known, *covered, *widths, *winkler], group, groups)
 
 
-def _reliability(
+def reliability_sums(
     said: NDArray[np.float64], within: NDArray[np.bool_], group: NDArray[np.int64], groups: int
 ) -> NDArray[np.float64]:
+    """The sums [groups, RELIABILITY, TENTHS] of confidences [n], and of whether errors were within tolerance."""
     known = ~np.isnan(said)
     tenth = np.minimum((said[known] * TENTHS).astype(np.int64), TENTHS - 1)
     cells = _summed([np.ones(len(tenth)), said[known], within[known]], group[known] * TENTHS + tenth, groups * TENTHS)

@@ -106,7 +106,7 @@ def _reliability(findings: Findings) -> Picture:
     axes.plot([0, 1], [0, 1], color=INK, linewidth=0.8, label="kept exactly")
     said = ""
     for outcome, style in zip(findings.outcomes, _styles(findings), strict=True):
-        count, promised, hits = outcome.tally.reliability.sum(axis=0).T
+        count, promised, hits = outcome.tally.tenths.sum(axis=0)
         many = count >= FEW
         came = hits[many] / count[many]
         axes.plot(promised[many] / count[many], came, label=outcome.forecaster, **style)
