@@ -336,6 +336,9 @@ def test_refusals_are_one_line_with_the_remedy(
     )
     assert not (tmp_path / "models").exists()
     fill(address, 3 * DAY)
+    (tmp_path / "models").touch()
+    assert " lies in a file" in refused(roadcast("train"), capsys)
+    (tmp_path / "models").unlink()
     assert roadcast("train", "--forecasters", "graph_autoregression", "--json") == 0
     version = document(capsys)["version"]
     assert refused(roadcast("models", "promote", version), capsys).endswith(f"since 2012-03-15T00:00:00Z. {remedy}")

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from registry_models import FEATURES, NOON, TRAINING, Ticking, forge, model, registry_in
 
 from roadcast import __version__
-from roadcast.errors import InvalidInput, NotFound
+from roadcast.errors import Conflict, InvalidInput, NotFound
 from roadcast.registry.manifest import ModelRefused
 from roadcast.registry.registry import Model
 
@@ -56,6 +56,14 @@ def test_a_loaded_model_says_what_it_was_made_for(tmp_path: Path) -> None:
     assert loaded.under("net/speed").keys() == {"weights", "links"}
     assert loaded.under("trees") == {"speed/horizon_1": "tree\nversion=v4\nseed=0\n"}
     assert loaded.under("ne") == {}
+
+
+def test_a_store_that_takes_nothing_is_found_out_without_a_model(tmp_path: Path) -> None:
+    registry_in(tmp_path).try_saving("network")
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
+    (tmp_path / "file").touch()
+    with pytest.raises(Conflict, match="lies in a file"):
+        registry_in(tmp_path / "file").try_saving("network")
 
 
 def test_the_layout_is_the_documented_one(tmp_path: Path) -> None:

@@ -221,6 +221,7 @@ async def train(
         TooLittleHistory: there is not enough to learn from.
         InvalidInput: a candidate that is none.
         ChildDown: the process died, failed or took too long.
+        StoreDown, Conflict: the model store takes nothing.
     """
     began = time.monotonic()
     end_ms = await newest_window(database, wall(), config.interval_ms)
@@ -231,6 +232,7 @@ async def train(
     child.start()
     try:
         plan = await _plan(child, database, config, end_ms, incumbent, heard)
+        await asyncio.to_thread(registry.try_saving, MODEL)  # rather than find out after minutes of training
         model, verdict, cost = await _trained(child, plan, incumbent, heard)
     finally:
         child.stop()

@@ -3,6 +3,7 @@
 NAME/VERSION/manifest.json            written last: without it there is no version
 NAME/VERSION/net/speed/weights.npy    the parts
 NAME/champion/000001.json             one file for each change of an alias; the last one holds
+NAME/trial                            there for a moment before a training, which may not end in vain
 """
 
 import re
@@ -34,6 +35,7 @@ from roadcast.registry.parts import Value, decode_part, encode_parts, part_name
 LEFTOVER_AGE = timedelta(days=1)
 """A version that has had no manifest for so long is what a crash left of it."""
 _ATTEMPTS = 100
+_TRIAL = "trial"
 _CHANGE_FILE = re.compile(r".*/(\d{6})\.json")
 
 
@@ -60,6 +62,12 @@ class Registry:
     def __init__(self, blobs: Blobs, now: Callable[[], datetime]) -> None:
         self._blobs = blobs
         self._now = now
+
+    def try_saving(self, name: str) -> None:
+        """Find out whether the store takes anything, by the errors that it raises; nothing is left in it."""
+        trial = f"{name}/{_TRIAL}"
+        self._blobs.put(trial, b"")
+        self._blobs.delete(trial)
 
     def save(self, model: Model) -> str:
         """Keep a model as a new version; what the version is called.
