@@ -237,9 +237,10 @@ class _Parts:
             self.relay.caught_up, self.relay.reload,
         )  # fmt: skip
         self.registry = registry(settings)
+        self.throne = Throne(self.registry, settings.reach, settings.interval_s, system.board, system.added)
         self.predict = Predict(
             system.database, system.log, system.clock, system.board, system.predict_config,
-            Throne(self.registry, settings.reach, settings.interval_s, system.board, system.added),
+            self.throne,
             self._learn_references,
         )  # fmt: skip
         self.retraining = Retraining(
@@ -297,7 +298,7 @@ class _Parts:
             predictor=_OnDemand(self.predict, system.clock),
             incidents=self.desk,
             registry=self.registry,
-            training_counts=self.retraining.counts,
+            model_counts=lambda: self.retraining.counts | self.throne.counts,
             units=settings.units,
             timezone=settings.timezone,
             interval_s=settings.interval_s,

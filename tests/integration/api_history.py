@@ -111,7 +111,7 @@ def make_context(database: Database, state: LiveState) -> ApiContext:
         predictor=NoPredictor(),
         incidents=IncidentDesk(database, clock, Alerts(database, MemoryLog(), "alerts")),
         registry=Registry(FileBlobs(Path("/nonexistent")), wall_clock),
-        training_counts={},
+        model_counts=dict,
         units=Units.US,
         timezone=ZONE.key,
         interval_s=300,

@@ -114,7 +114,8 @@ def test_a_rollback_is_noticed_while_it_runs(address, tmp_path):
             pipeline.registry.rollback(MODEL, second, at(4), WHY)
             await asyncio.sleep(1.1)
             await feed(pipeline, 4, 5)
-            return (first, second), await served(pipeline.database, 1, 2, 3, 4, 5)
+            return (first, second), await served(pipeline.database, 1, 2, 3, 4, 5), pipeline.throne.counts
 
-    (first, second), found = asyncio.run(go())
+    (first, second), found, counts = asyncio.run(go())
+    assert counts == {"promotions": 2, "rollbacks": 1}
     assert [version for _, version in found] == [first, second, second, first, first]

@@ -43,6 +43,7 @@ class Pipeline:
         self.log = MemoryLog()
         self.clock = FeedClock(lambda: now)
         self.board = Board(self.clock.wall)
+        self.throne = Throne(self.registry, 24, INTERVAL // 1000, self.board)
         self.ingest = Ingest(
             database,
             self.log,
@@ -58,7 +59,7 @@ class Pipeline:
             self.clock,
             self.board,
             PredictConfig("a", "p", INTERVAL, 12, "UTC", EngineConfig(24, Tolerance(5, 0.1))),
-            Throne(self.registry, 24, INTERVAL // 1000, self.board),
+            self.throne,
             self.ingest.learn_references,
         )
         self.scorer = Scorer(database, self.log, self.board, ScoreConfig("p", INTERVAL, 12, "UTC"))

@@ -138,7 +138,7 @@ def make_context(**changes: object) -> ApiContext:
         predictor=PromptPredictor(),
         incidents=NotingDesk(),
         registry=Registry(FileBlobs(Path("/nonexistent")), wall_clock),
-        training_counts={},
+        model_counts=dict,
         units=Units.US,
         timezone="America/Chicago",
         interval_s=300,

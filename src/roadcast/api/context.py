@@ -1,6 +1,6 @@
 """What the API is given: where to read, where to send, and how to present."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
@@ -114,7 +114,7 @@ class ApiContext:
     predictor: Predictor
     incidents: IncidentDesk
     registry: Registry
-    training_counts: Mapping[str, int]
+    model_counts: Callable[[], Mapping[str, int]]
     units: Units
     timezone: str
     interval_s: int

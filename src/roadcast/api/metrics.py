@@ -69,7 +69,7 @@ class _Live(Collector):
         yield CounterMetricFamily("roadcast_websocket_dropped_frames", "Dropped for slow clients.", hub.dropped)
         yield GaugeMetricFamily("roadcast_sensors", "Sensors known.", len(state.sensors))
         models = CounterMetricFamily("roadcast_models", "What was done to models.", labels=["done"])
-        for done, count in self._context.training_counts.items():
+        for done, count in self._context.model_counts().items():
             models.add_metric([done], count)
         yield models
         yield from self._age()

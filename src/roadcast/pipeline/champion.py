@@ -13,7 +13,7 @@ from roadcast.forecasting.features import feature_names
 from roadcast.forecasting.forecaster import Forecaster
 from roadcast.forecasting.forecasters import Added, every_forecaster
 from roadcast.forecasting.trained import Trained, restore
-from roadcast.registry.aliases import Change, named_at
+from roadcast.registry.aliases import Action, Change, named_at
 from roadcast.registry.manifest import ModelRefused, Training
 from roadcast.registry.registry import Registry
 from roadcast.services import Board, Status
@@ -53,6 +53,12 @@ class Throne:
         self._read_s = self._retry_s = -inf
         self._version: str | None = None
         self._champion: Champion | None = None
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """How often somebody came to be in force and was taken back, ever and by whomever, as last read."""
+        taken_back = sum(change.action is Action.ROLLED_BACK for change in self._history)
+        return {"promotions": len(self._history) - taken_back, "rollbacks": taken_back}
 
     async def at(self, at: datetime) -> Champion | None:
         """The version in force, None where there is none, or none that can be loaded."""

@@ -87,7 +87,7 @@ class Retraining:
         self._board = board
         self._config = config
         self._at = at
-        self.counts: dict[str, int] = dict.fromkeys(("trainings", "failures", "promotions", "rollbacks"), 0)
+        self.counts: dict[str, int] = dict.fromkeys(("trainings", "failures"), 0)
         """What was done since the start."""
 
     async def run(self) -> None:
@@ -170,7 +170,6 @@ class Retraining:
             raise
         else:
             self.counts["trainings"] += 1
-            self.counts["promotions"] += report.serves_from is not None
             done = "promoted" if report.serves_from else "not promoted"
             self._board.report("training", Status.OK, f"{report.version} {done}: {report.reason}")
             log.info(
@@ -198,7 +197,6 @@ class Retraining:
         except Conflict:
             self._board.report("training", Status.OK, f"{version} errs more than the naive ones, which serve: {reason}")
             return False
-        self.counts["rollbacks"] += 1
         self._board.report("training", Status.OK, f"{version} was rolled back to {change.version}: {reason}")
         log.warning("rolled_back", version=version, to=change.version, why=reason)
         return True
