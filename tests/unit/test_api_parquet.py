@@ -57,6 +57,19 @@ def test_a_client_that_leaves_frees_its_thread():
     within(30, go())
 
 
+def test_an_end_waits_for_nobody_who_takes_nothing():
+    pieces = written(tables(1000), COLUMNS)
+
+    async def go() -> None:
+        assert await anext(pieces)
+        await asyncio.sleep(0.2)
+
+    ending = threading.Thread(target=lambda: asyncio.run(go()), daemon=True)  # which cancels what is under way
+    ending.start()
+    ending.join(20)
+    assert not ending.is_alive()
+
+
 def test_a_file_that_nobody_takes_is_cut_and_frees_its_thread(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(parquet, "STALLED_S", 0.2)
 
