@@ -201,6 +201,15 @@ def test_gaps_put_in_give_old_readings_errors_to_be_judged_by() -> None:
     assert (counted > 100).all()
 
 
+def test_a_silence_before_the_test_leaves_something_to_choose_by() -> None:
+    values = speeds(4)
+    values[2 * DAY :] = np.nan
+    calibration = rehearse(LastValue(), task_of(values, 4 * DAY))
+    same = rehearse(LastValue(), task_of(values[: 2 * DAY], 2 * DAY))
+    assert calibration.rmse() == pytest.approx(same.rmse(), rel=0.02)
+    assert np.isnan(rehearse(LastValue(), task_of(np.full_like(values, np.nan), 4 * DAY)).rmse())
+
+
 def test_the_least_error_before_the_test_serves_and_the_first_in_doubt() -> None:
     def outcomes(*errors: float) -> list[Outcome]:
         return [Outcome(name, error, Tally(1, 1), 0, 0) for name, error in zip("abc", errors)]

@@ -65,9 +65,11 @@ def rehearse(forecaster: Forecaster, task: Task) -> Calibration:
     """What a forecaster's errors are, as far as they can be known before the test; nothing learnt where that is none.
 
     It is fitted on the first part of what may be learnt from, and forecasts the rest, from some evenly spaced ticks:
-    each as it was and with a gap put in, so that forecasts from old readings have errors to be judged by.
+    each as it was and with a gap put in, so that forecasts from old readings have errors to be judged by. Ticks without
+    any reading are no part of either.
     """
-    split = int(task.test_from * (1 - REHEARSED_SHARE))
+    heard = _heard(task, range(task.test_from))
+    split = int(heard[int(len(heard) * (1 - REHEARSED_SHARE))]) if len(heard) else task.test_from
     fitted = forecaster.fit(task.history.until(split), task.graph, task.target, task.horizons)
     return learn_errors(forecaster.name, fitted, task, range(split, task.test_from))
 
@@ -75,15 +77,21 @@ def rehearse(forecaster: Forecaster, task: Task) -> Calibration:
 def learn_errors(name: str, fitted: Fitted, task: Task, ticks: range) -> Calibration:
     """What errors a forecaster makes in some ticks; it has learnt from those before. Nothing where there are none."""
     judge = Judge(name, task.target, task.tolerance, reference_of(task, ticks.start), Calibration.empty(task.horizons))
-    last = max(ticks.start, ticks.stop - 1)
-    issued = np.unique(np.linspace(ticks.start, last, REHEARSED_ISSUES).astype(np.int64)).tolist()
-    for turn, known in enumerate(issued):
-        judge.calibration.fade(len(ticks) * task.history.interval_ms // len(issued))
+    heard = _heard(task, ticks)
+    issued = heard[np.linspace(0, len(heard) - 1, min(len(heard), REHEARSED_ISSUES)).astype(np.int64)]
+    for turn, known in enumerate(issued.tolist()):
+        judge.calibration.fade(len(heard) * task.history.interval_ms // len(issued))
         truth = following(task.history.of(task.target)[known : ticks.stop], task.horizons)
         for state, counts in _with_gaps(task.history.until(known).last(STATE_TICKS), turn):
             judge.calibration.learn(judge.judge(fitted, state), np.where(counts[:, None], truth, np.float32(np.nan)))
     judge.calibration.rehearsals = 1
     return judge.calibration
+
+
+def _heard(task: Task, ticks: range) -> NDArray[np.int64]:
+    """Those of the ticks at which something was observed."""
+    observed = ~np.isnan(task.history.of(task.target)[ticks.start : ticks.stop]).all(axis=1)
+    return np.flatnonzero(observed) + ticks.start
 
 
 def following(observed: NDArray[np.float32], horizons: int) -> NDArray[np.float32]:
