@@ -1,7 +1,7 @@
 """No target is scored twice, and none is left out, whatever the order in which feeds come."""
 
 import asyncio
-from datetime import date
+from datetime import date, timedelta
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +12,7 @@ from integration.databases import connected, conninfo
 from integration.test_pipeline import INTERVAL, LATER, START, replayed, running, tick
 from sqlalchemy import create_engine
 
+from roadcast.domain.reading import Source
 from roadcast.domain.sensor import Sensor
 from roadcast.domain.times import from_ms
 from roadcast.flow.onsets import ONSET
@@ -73,6 +74,30 @@ def test_what_was_issued_and_not_scored_is_scored_at_the_next_start(address):
             return await settles(pipeline, 18)
 
     assert asyncio.run(go())
+
+
+def test_a_live_window_that_a_crash_left_open_is_scored_when_it_is_whole(address):
+    async def go():
+        def now(i):
+            return from_ms(START + i * INTERVAL) + timedelta(seconds=10)
+
+        async def send(pipeline, i, speeds):
+            await pipeline.ingest.submit(tick(i, speeds), Source("http"))
+
+        async with running(address, now=now(2)) as pipeline:
+            await send(pipeline, 1, (60.0, 50.0, 40.0))
+            await pipeline.issued(START + INTERVAL)
+            await send(pipeline, 2, (60.0, None, None))
+        async with running(address, now=now(2)) as pipeline:
+            await pipeline.issued(START + 2 * INTERVAL)
+            await send(pipeline, 2, (None, 50.0, 40.0))
+            early = await settles(pipeline, 0)
+        async with running(address, now=now(3)) as pipeline:
+            await send(pipeline, 3, (60.0, 50.0, 40.0))
+            await pipeline.issued(START + 3 * INTERVAL)
+            return early, await settles(pipeline, 6)
+
+    assert asyncio.run(go()) == (True, True)
 
 
 def test_a_store_with_the_old_sums_is_scored_anew(address):

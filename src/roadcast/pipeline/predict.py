@@ -117,7 +117,10 @@ class Predict:
         self._asked.set()
 
     async def _begin_again(self) -> None:
-        """Fit on what is stored, and issue for the newest tick and the missed ones before it."""
+        """Fit on what is stored, and issue for the newest tick and the missed ones before it.
+
+        Whether a live feed's newest window had closed is not known: as on demand, it is scored with the next one.
+        """
         self._is_stale = False
         await self._keeper.settle()
         self._issued_ms = None
@@ -125,8 +128,9 @@ class Predict:
         newest_ms = await self._newest_tick()
         if newest_ms is not None:
             self._feed = self._clock.feed
-            for at_ms in [*await self._missed(newest_ms), newest_ms]:
+            for at_ms in await self._missed(newest_ms):
                 await self._issue(at_ms)
+            await self._issue(newest_ms, on_demand=not self._feed.replayed)
             await self._keeper.settle()
 
     def _forget(self) -> None:

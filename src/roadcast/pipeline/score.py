@@ -15,7 +15,7 @@ from roadcast.flow.onsets import near_onsets, onsets, reach_ms
 from roadcast.forecasting.scoring import Issues, Truth
 from roadcast.scoreboard import Comparison
 from roadcast.services import Board, Status
-from roadcast.storage import forecasts, readings, scored_ticks, scores, sensors
+from roadcast.storage import forecasts, marks, readings, scored_ticks, scores, sensors
 from roadcast.storage.engine import Database, Writer
 from roadcast.streaming.log import Log
 from roadcast.streaming.messages import IssueComplete, decode
@@ -68,11 +68,16 @@ class Scorer:
         return issue.issued_ms - self._config.interval_ms * issue.on_demand
 
     async def _begin(self) -> None:
-        """Score what a crash has left, among all issues that are kept."""
+        """Score what a crash has left, among all issues that are kept.
+
+        Whether a live feed's newest window had closed is not known: it is scored with the next one.
+        """
         async with self._database.read() as reader:
-            kept = await forecasts.span(reader)
+            kept, feed = await forecasts.span(reader), await marks.feed(reader)
         if kept is not None:
-            await self._catch_up(*kept)
+            after, until = kept
+            is_live = feed is not None and not feed.replayed
+            await self._catch_up(after, until - timedelta(milliseconds=self._config.interval_ms) * is_live)
 
     async def _catch_up(self, after: datetime, until: datetime) -> None:
         """Score the windows that end in (after, until] and were not scored yet, and the onsets known by then."""
