@@ -98,6 +98,26 @@ def rewritten(folder: Path, change: Any) -> Path:
     return path
 
 
+def test_the_shape_of_a_block_tells_its_rows(tmp_path: Path) -> None:
+    def without_word(file: Any) -> None:
+        del file["df/block0_values"].attrs["transposed"]
+
+    def turned(file: Any) -> None:
+        values = file["df/block0_values"][:]
+        del file["df/block0_values"]
+        file["df/block0_values"] = values.T
+
+    whole = cells(read(FRAMES / "frame_fixed_text_labels.h5")[1])
+    for change in (without_word, turned):
+        assert cells(read(rewritten(tmp_path, change))[1]) == whole
+
+
+def short(file: Any) -> None:
+    values = file["df/block0_values"][:2]
+    del file["df/block0_values"]
+    file["df/block0_values"] = values
+
+
 def by_number(file: Any) -> None:
     file["df/axis1"].attrs["kind"] = b"integer"
 
@@ -121,6 +141,7 @@ def plain(file: Any) -> None:
         (twice, "HDF5 with again, df: expected one frame"),
         (unlabelled, "damaged or not what it seems"),
         (plain, "HDF5 with df: expected one frame"),
+        (short, r"values of shape \(2, 3\): expected 4 rows of 3 columns"),
     ],
 )
 def test_other_hdf5_is_refused_in_one_line(tmp_path: Path, change: Any, found: str) -> None:

@@ -84,18 +84,20 @@ class _Fixed:
     """The `fixed` layout of a group."""
 
     def __init__(self, path: Path, group: Any) -> None:
-        blocks = range(int(group.attrs["nblocks"]))
-        self.codes = [code for i in blocks for code in _codes(path, group[f"block{i}_items"])]
-        self._blocks = [f"block{i}_values" for i in blocks]
         axis = group["axis1"]
         self.stamps_ms = _stamps_ms(path, axis[:], _text(axis.attrs["kind"]))
         self.utc = "tz" in axis.attrs
+        self.codes: list[str] = []
+        self._blocks: list[tuple[str, bool]] = []
+        for i in range(int(group.attrs["nblocks"])):
+            codes, name = _codes(path, group[f"block{i}_items"]), f"block{i}_values"
+            self.codes += codes
+            self._blocks.append((name, _has_rows_first(path, group[name], (len(self.stamps_ms), len(codes)))))
 
     def cells(self, group: Any, start: int, stop: int) -> NDArray[np.float64]:
-        """[rows, sensors]; `transposed` says that a block lies in its file with its rows first."""
+        """[rows, sensors]."""
         values = [
-            group[name][start:stop] if group[name].attrs.get("transposed") else group[name][:, start:stop].T
-            for name in self._blocks
+            group[name][start:stop] if rows_first else group[name][:, start:stop].T for name, rows_first in self._blocks
         ]
         return np.column_stack(values).astype(np.float64)
 
@@ -128,6 +130,13 @@ def _refuse_unpackable(path: Path, group: Any) -> None:
                     f"{path}: compressed with {_text(name)}: expected no compression, or zlib.",
                     remedy="Write the frame again with complib='zlib'.",
                 )
+
+
+def _has_rows_first(path: Path, block: Any, shape: tuple[int, int]) -> bool:
+    """Whether a block lies in its file as rows of columns: its shape tells, and where it is square, `transposed`."""
+    if block.shape not in {shape, shape[::-1]}:
+        raise SourceError(f"{path}: values of shape {block.shape}: expected {shape[0]} rows of {shape[1]} columns")
+    return bool(block.attrs.get("transposed")) if shape[0] == shape[1] else block.shape == shape
 
 
 def _codes(path: Path, labels: Any) -> list[str]:
