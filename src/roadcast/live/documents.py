@@ -51,7 +51,7 @@ class ReadingDocument(TypedDict):
 
 
 class ForecastDocument(TypedDict):
-    """One sensor's forecast for one time. `confidence` is the counted share of errors within `tolerance`."""
+    """One sensor's forecast for one time. `confidence` is how likely its error is within `tolerance`."""
 
     id: UUID
     sensor_id: str
