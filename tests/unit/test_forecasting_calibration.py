@@ -7,6 +7,8 @@ from scipy.stats import norm
 
 from roadcast.domain.times import DAY_MS
 from roadcast.forecasting.calibration import (
+    BINS,
+    CONFIDENCE_CUTS,
     LEAST_ERRORS,
     STEP,
     Calibration,
@@ -260,12 +262,27 @@ def test_confidence_is_honest_after_learning_where_quantiles_are_not() -> None:
     assert gap(200, learn=True) < 0.01
 
 
+def test_one_error_in_eighty_is_told_from_one_in_three_thousand() -> None:
+    """On a quiet road nearly all forecasts come true, and still not all of them equally."""
+    random, calibration = np.random.default_rng(11), Calibration.empty(1)
+    spread = np.where(np.arange(SENSORS) % 2 == 0, 2.0, 1.4)
+    quantiles = (60 + 1.2 * spread[:, None, None] * SPREADS).astype(np.float32)
+    forecast = Forecast(quantiles[..., MEDIAN], quantiles)
+    for _ in range(TICKS_TO_ADAPT):
+        truth = truths(random, 60, spread)
+        calibration.learn(judged_by(calibration, forecast), truth)
+    confidence = judged_by(calibration, forecast).confidence[:, 0]
+    assert confidence[::2] == pytest.approx(0.9876, abs=0.003)
+    assert confidence[1::2] == pytest.approx(0.9996, abs=0.0005)
+
+
 def test_confidence_never_falls_where_more_was_said() -> None:
     random = np.random.default_rng(8)
     calibration = Calibration.empty(1)
-    calibration.kept[:] = [random.integers(1, 2000, 20), np.zeros(20), np.zeros(20)]
-    calibration.kept[1] = calibration.kept[0] * (np.arange(20) + random.random(20)) / 20
-    calibration.kept[2] = calibration.kept[0] * random.random(20)
+    edges = np.array((0, *CONFIDENCE_CUTS, 1))
+    calibration.kept[0] = random.integers(1, 2000, BINS)
+    calibration.kept[1] = calibration.kept[0] * (edges[:-1] + random.random(BINS) * np.diff(edges))
+    calibration.kept[2] = calibration.kept[0] * random.random(BINS)
     quantiles = (60 + np.linspace(20, 0.1, SENSORS)[:, None, None] * SPREADS).astype(np.float32)
     confidence = judged_by(calibration, Forecast(quantiles[..., MEDIAN], quantiles)).confidence[:, 0]
     assert (np.diff(confidence) >= 0).all()

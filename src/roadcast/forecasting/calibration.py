@@ -34,10 +34,14 @@ MANY = 50.0
 """With fewer targets it moves by their share of so many."""
 LEAST_WIDTH = 0.5
 """Widths are taken to be at least this, in the target's unit, so that what never erred can be corrected."""
-BINS = 20
-"""Of confidence."""
+_TWENTIETHS = tuple(i / 20 for i in range(20))
+CONFIDENCE_CUTS = (*_TWENTIETHS[1:], 0.98, 0.99, 0.995, 0.998, 0.999, 0.9995)
+"""Between bins of confidence: fine where a quiet road's forecasts lie, of which one in hundreds or thousands errs."""
+BINS = len(CONFIDENCE_CUTS) + 1
 PRIOR_HITS = 50.0
 """A bin's own hits are joined by so many that keep its promise."""
+LEAST_DOUBT = 1e-5
+"""No more is said to be certain."""
 HALF_LIFE_MS = 5 * DAY_MS
 """An error or a hit this old counts half."""
 
@@ -212,15 +216,16 @@ class Calibration:
         self.squares += np.stack([np.bincount(horizon, minlength=bins), np.bincount(horizon, square, bins)], axis=1)
 
     def _count_hits(self, said: NDArray[np.float32], hit: NDArray[np.bool_]) -> None:
-        which = np.clip((said * BINS).astype(np.int64), 0, BINS - 1)
+        which = np.digitize(said, CONFIDENCE_CUTS)
         self.kept += np.stack([np.bincount(which, weights, BINS) for weights in (np.ones_like(said), said, hit)])
 
     def _honest(self, said: NDArray[np.float32]) -> NDArray[np.float32]:
-        """What came of confidence like this, never less for more."""
-        centres = (np.arange(BINS) + 0.5) / BINS
+        """What came of confidence like this, never less for more; straight between bins and beyond, in log-odds."""
+        centres = np.convolve((0, *CONFIDENCE_CUTS, 1), (0.5, 0.5), "valid")
         counts, promised, hits = self.kept + PRIOR_HITS * np.stack([np.ones(BINS), centres, centres])
-        honest = np.interp(said, promised / counts, isotonic(hits / counts, counts))
-        return np.where(np.isnan(said), np.nan, honest).astype(np.float32)
+        known, became = log_odds(promised / counts), log_odds(isotonic(hits / counts, counts))
+        told = log_odds(said)
+        return (1 / (1 + np.exp(-told - np.interp(told, known, became - known)))).astype(np.float32)
 
 
 def served_point(forecast: Forecast, quantiles: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -266,6 +271,12 @@ def probability_below(quantiles: NDArray[np.float32], value: NDArray[np.float32]
     over = np.maximum(value - quantiles[..., -1], 0) / np.maximum(quantiles[..., -1] - quantiles[..., -2], 1e-6)
     probability += tail * np.exp(under * np.log(2)) + tail * (1 - np.exp(-over * np.log(2)))
     return np.where(np.isnan(value), np.nan, probability).astype(np.float32)
+
+
+def log_odds(probability: NDArray[np.floating]) -> NDArray[np.float64]:
+    """The logarithm of p / (1 − p), of what is not quite certain; NaN stays."""
+    doubtful = np.clip(probability.astype(np.float64), LEAST_DOUBT, 1 - LEAST_DOUBT)
+    return np.log(doubtful / (1 - doubtful))
 
 
 def isotonic(values: NDArray[np.float64], weights: NDArray[np.float64]) -> NDArray[np.float64]:
