@@ -202,13 +202,14 @@ class Closer:
     idle_s: float
     closed_ms: int | None = None
     _heard_ms: NDArray[np.int64] = field(default_factory=lambda: np.zeros(64, np.int64))
+    _held: set[int] = field(default_factory=set[int])
     _due_ms: int = 0
     _awaited_ms: int = 0
     _waiting_since_s: float = 0.0
 
     ACTIVE_TICKS = 3
     LONGEST_GAP = 12
-    """After a silence at most so many windows close one by one; older ones held nothing."""
+    """After a silence at most so many windows without any reading close one by one."""
 
     def observe(
         self,
@@ -229,6 +230,8 @@ class Closer:
             np.maximum.at(self._heard_ms, sensor_no, at_ms)
             if self.closed_ms is None:
                 self.closed_ms = int(tick_end(at_ms.min(keepdims=True), self.interval_ms)[0]) - self.interval_ms
+            ends = np.unique(tick_end(at_ms, self.interval_ms))
+            self._held.update(ends[ends > self.closed_ms].tolist())
             self._await(clock_ms, now_s)
         return self._close(max(self._complete_ms(), through_ms or 0), clock_ms)
 
@@ -243,6 +246,7 @@ class Closer:
         """Begin after the window that ended at `closed_ms`, and forget what sensors reported."""
         self.closed_ms = closed_ms
         self._heard_ms[:] = 0
+        self._held.clear()
         self._due_ms = self._awaited_ms = 0
 
     def _await(self, clock_ms: int, now_s: float) -> None:
@@ -268,6 +272,7 @@ class Closer:
             return []
         first = last if self.closed_ms is None else self.closed_ms + self.interval_ms
         self.closed_ms = last
-        return list(
-            range(max(first, last - self.LONGEST_GAP * self.interval_ms), last + self.interval_ms, self.interval_ms)
-        )
+        recent = range(max(first, last - self.LONGEST_GAP * self.interval_ms), last + 1, self.interval_ms)
+        held = {end for end in self._held if end <= last}
+        self._held -= held
+        return sorted(held.union(recent))

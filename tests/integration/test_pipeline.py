@@ -13,7 +13,7 @@ from integration.databases import connected, conninfo
 
 from roadcast.blobs.file import FileBlobs
 from roadcast.domain.clock import FeedClock
-from roadcast.domain.reading import ReadingBatch, Source
+from roadcast.domain.reading import ReadingBatch, Source, merge
 from roadcast.domain.times import from_ms, to_ms
 from roadcast.errors import Conflict
 from roadcast.flow.congestion import UNKNOWN
@@ -21,7 +21,7 @@ from roadcast.forecasting.calibration import Tolerance
 from roadcast.forecasting.scoring import SERVED
 from roadcast.pipeline.champion import Throne
 from roadcast.pipeline.ingest import Ingest, IngestConfig
-from roadcast.pipeline.predict import EngineConfig, Predict, PredictConfig
+from roadcast.pipeline.predict import CATCH_UP_TICKS, EngineConfig, Predict, PredictConfig
 from roadcast.pipeline.score import ScoreConfig, Scorer
 from roadcast.registry.registry import Registry
 from roadcast.services import Board, Status
@@ -393,6 +393,35 @@ def test_readings_that_wait_together_are_accounted_apart(address):
 
     accounts = asyncio.run(go())
     assert [(a.received, a.accepted, a.duplicate) for a in accounts] == [(2, 2, 0)] + [(2, 1, 1)] * 5
+
+
+@pytest.mark.parametrize("says_through", [True, False])
+def test_a_request_of_many_windows_has_each_forecast(address, says_through):
+    async def go():
+        async with running(address, services=("ingest", "predict"), now=LATER) as pipeline:
+            for first in (1, 25, 49):
+                batch = merge([tick(i, (60.0, 50.0, 40.0)) for i in range(first, first + 24)])
+                through_ms = START + (first + 23) * INTERVAL if says_through else None
+                await pipeline.ingest.submit(batch, Source("file", replayed=True, through_ms=through_ms))
+            await pipeline.issued(START + 72 * INTERVAL)
+            async with pipeline.database.read() as reader:
+                return await forecasts.issue_times(reader, from_ms(0), LATER)
+
+    assert [to_ms(at) for at in asyncio.run(go())] == [START + i * INTERVAL for i in range(1, 73)]
+
+
+def test_a_live_backlog_is_forecast_as_far_back_as_a_restart_would(address):
+    async def go():
+        async with running(address, services=("ingest", "predict"), now=from_ms(START + 300 * INTERVAL)) as pipeline:
+            await pipeline.ingest.submit(tick(1, (60.0, 50.0, 40.0)), Source("http"))
+            await pipeline.issued(START + INTERVAL)
+            await pipeline.ingest.submit(merge([tick(i, (60.0, 50.0, 40.0)) for i in range(2, 300)]), Source("http"))
+            await pipeline.issued(START + 299 * INTERVAL)
+            async with pipeline.database.read() as reader:
+                return await forecasts.issue_times(reader, from_ms(0), LATER)
+
+    ticks = [1, *range(300 - CATCH_UP_TICKS, 300)]
+    assert [to_ms(at) for at in asyncio.run(go())] == [START + i * INTERVAL for i in ticks]
 
 
 def test_a_gap_in_all_readings_ends_nothing(address):

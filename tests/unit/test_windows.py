@@ -215,6 +215,16 @@ def test_the_first_readings_close_every_window_that_they_fill():
     assert closer.observe(np.zeros(3, np.int32), at, None, FAR, 0.0) == [3 * TICK, 4 * TICK, 5 * TICK]
 
 
+def test_what_comes_at_once_closes_every_window_that_holds_something(closer):
+    after = closer.closed_ms // TICK
+    at = [after + i for i in (*range(1, 40), 200, 201)]
+    sensors = np.repeat(np.arange(1, 5, dtype=np.int32), len(at))
+    closed = closer.observe(sensors, np.tile(ints(*(TICK * i for i in at)), 4), None, FAR, 0.0)
+    silent = range(after + 201 - Closer.LONGEST_GAP, after + 200)
+    assert closed == sorted(TICK * i for i in {*at, *silent})
+    assert heard(closer, [1, 2, 3, 4], TICK * (after + 202)) == [TICK * (after + 202)]
+
+
 def test_a_long_silence_does_not_close_windows_without_end(closer):
     closed = heard(closer, [1, 2, 3, 4], 10_000 * TICK)
     assert closed[-1] == 10_000 * TICK

@@ -18,6 +18,7 @@ from roadcast.domain.times import DAY_MS, from_ms, rfc3339, to_ms
 from roadcast.errors import Conflict, FieldError, InvalidInput, Unavailable
 from roadcast.pipeline import changes
 from roadcast.pipeline.checks import Checked, check, oldest_kept
+from roadcast.pipeline.predict import CATCH_UP_TICKS
 from roadcast.pipeline.recorder import Recorded, Recorder, learn_references
 from roadcast.services import Board, Status
 from roadcast.storage import marks, readings
@@ -316,6 +317,8 @@ class Ingest:
         await self._append([Record(m.sensor_id, encode(m)) for m in _messages(added, recorded.codes)])
         clock_ms = to_ms(self._clock.now())
         closed = self._closer.observe(given.sensor_no, given.ts_ms, source.through_ms, clock_ms, time.monotonic())
+        if not self._clock.feed.replayed:
+            closed = closed[-CATCH_UP_TICKS:]
         await self._publish_ticks(closed, len(added))
 
     async def _publish_ticks(self, ticks: Sequence[int], rows: int) -> None:
