@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
 from uuid import UUID, uuid4
+from zoneinfo import ZoneInfo
 
 import structlog
 
@@ -37,7 +38,7 @@ from roadcast.pipeline.score import ScoreConfig, Scorer
 from roadcast.plugins import load as load_plugins
 from roadcast.services import Board, Service, Status, run
 from roadcast.settings import Mode, Role, Settings
-from roadcast.sources.demo import DemoConfig, DemoFeed, DemoPorts
+from roadcast.sources.demo import DemoConfig, DemoFeed, DemoPorts, last_working_morning
 from roadcast.storage import marks
 from roadcast.storage.engine import Address, Database
 from roadcast.store import connect, expect_usable, prepare, registry, tolerance, training_config
@@ -197,6 +198,13 @@ async def running(
         await database.close()
 
 
+def _feed_to_come(feed: str, now: datetime, timezone: str) -> Feed:
+    """The feed before anything is stored of it; the demo's clock stands where it will begin."""
+    if feed != "demo":
+        return Feed(NO_FEED)
+    return Feed(DEMO, replayed=True, simulated=True, reached_at=last_working_morning(now, ZoneInfo(timezone)))
+
+
 async def _system(settings: Settings, mode: Mode, database: Database) -> System:
     """What the parts share."""
     async with database.read() as reader:
@@ -204,7 +212,7 @@ async def _system(settings: Settings, mode: Mode, database: Database) -> System:
     feed = choose_feed(settings, mode, stored)
     clock = FeedClock()
     _refuse_future(stored, clock.wall() + timedelta(seconds=settings.max_future_s))
-    clock.feed = stored or Feed(DEMO if feed == "demo" else NO_FEED, feed == "demo", feed == "demo")
+    clock.feed = stored or _feed_to_come(feed, clock.wall(), settings.timezone)
     board = Board(clock.wall)
     board.report("database", Status.OK)
     board.report("log", Status.OK, "in memory")

@@ -181,6 +181,17 @@ def test_connections_that_are_reset_freeze_nothing(empty: System) -> None:
     assert empty.answers()
 
 
+def test_the_demo_s_clock_never_goes_back(tmp_path: Path) -> None:
+    """Not even while its history is being made: a client that keeps the newest would wait for a day."""
+    with System(tmp_path, DEMO_TICK_S="1") as system:
+        told: list[datetime] = []
+        while len(set(told)) < 3:
+            told.append(datetime.fromisoformat(system.client.get("/health").json()["as_of"]))
+            time.sleep(0.1)
+    assert told == sorted(told)
+    assert datetime.now(UTC) - told[-1] > timedelta(hours=12)
+
+
 # The database
 
 

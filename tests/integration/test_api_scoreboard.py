@@ -396,18 +396,23 @@ async def left(exporting: asyncio.Task[None]) -> None:
 
 
 @pytest.mark.parametrize("media", ["csv", "parquet"])
-def test_few_exports_are_made_at_a_time(address, media: str):
+def test_few_exports_are_made_at_a_time(address, media: str, monkeypatch: pytest.MonkeyPatch):
     async def look(http: httpx.AsyncClient) -> None:
         read = asyncio.Event()
         under_way = [await begin(http, media, read) for _ in range(4)]
+        monkeypatch.setattr(export, "PATIENCE_S", 0.2)
         refused = await http.get("/api/predictions/export")
         assert (refused.status_code, refused.headers["retry-after"]) == (503, "10")
         assert refused.json()["detail"].startswith("4 exports are being made")
+        monkeypatch.setattr(export, "PATIENCE_S", 20)
+        waiting = asyncio.create_task(rows(http, sensor_id="A", horizon_minutes=5))
+        await asyncio.sleep(0.2)
+        assert not waiting.done()
         await left(under_way.pop())
-        assert len(await rows(http, sensor_id="A", horizon_minutes=5)) > 0
+        assert len(await waiting) > 0
         read.set()
         await asyncio.wait_for(asyncio.gather(*under_way), 20)
-        assert not export._UNDER_WAY.locked()
+        assert all(await asyncio.wait_for(asyncio.gather(*(rows(http) for _ in range(4))), 20))
 
     with_scores(address, look)
 

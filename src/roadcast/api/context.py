@@ -1,8 +1,10 @@
 """What the API is given: where to read, where to send, and how to present."""
 
+import asyncio
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
+from functools import partial
 from typing import Protocol
 from uuid import UUID
 
@@ -101,6 +103,10 @@ class ApiLimits:
     max_socket_errors: int = 20
 
 
+MOST_EXPORTS = 4
+"""Files that a process makes at a time."""
+
+
 @dataclass(frozen=True, slots=True)
 class ApiContext:
     """Everything that routes and sockets need, made by wiring."""
@@ -124,3 +130,4 @@ class ApiContext:
     cors_origins: tuple[str, ...]
     limits: ApiLimits
     started_at: datetime
+    exports: asyncio.Semaphore = field(default_factory=partial(asyncio.Semaphore, MOST_EXPORTS))

@@ -16,7 +16,8 @@ from starlette.requests import ClientDisconnect
 from starlette.types import Message, Receive, Scope, Send
 from typing_extensions import override
 
-from roadcast.api.context import ApiContext
+from roadcast.api.context import MOST_EXPORTS, ApiContext
+from roadcast.api.deps import Context
 from roadcast.api.past import parts
 from roadcast.domain.forecast import QUANTILE_NAMES
 from roadcast.domain.times import from_ms, rfc3339
@@ -30,11 +31,10 @@ from roadcast.storage.scored_ticks import Scored
 Format = Literal["csv", "parquet"]
 MEDIA_TYPES: Mapping[Format, str] = {"csv": "text/csv", "parquet": "application/vnd.apache.parquet"}
 
-MOST_EXPORTS = 4
-"""Files that a process makes at a time."""
+PATIENCE_S = 10.0
+"""So long the next one waits until one of them has ended."""
 STALLED_S = 60.0
 """So long may a client take nothing before it counts as gone."""
-_UNDER_WAY = asyncio.Semaphore(MOST_EXPORTS)
 
 CONVERTED_DECIMALS = DECIMALS + 2
 """Of speeds in another unit than the one that errors are counted in: so that means are the same to what is shown."""
@@ -79,16 +79,23 @@ class Export:
         return {**COLUMNS, **{f"candidate_{name}": "real" for name in self.names}}
 
 
-async def one_of_few() -> AsyncGenerator[None]:
+async def one_of_few(context: Context) -> AsyncGenerator[None]:
     """Holds one of the exports that may be made at a time, as a dependency does: until its answer is sent.
 
     Raises:
-        Unavailable: as many are being made.
+        Unavailable: none ended within PATIENCE_S.
     """
-    if _UNDER_WAY.locked():
-        raise Unavailable(f"{MOST_EXPORTS} exports are being made.", remedy="Ask again later.", retry_after_s=10)
-    async with _UNDER_WAY:
+    try:
+        async with asyncio.timeout(PATIENCE_S):
+            await context.exports.acquire()
+    except TimeoutError:
+        raise Unavailable(
+            f"{MOST_EXPORTS} exports are being made.", remedy="Ask again later.", retry_after_s=10
+        ) from None
+    try:
         yield
+    finally:
+        context.exports.release()
 
 
 class Download(StreamingResponse):

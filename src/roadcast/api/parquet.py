@@ -13,7 +13,8 @@ from arro3.io import write_parquet
 from starlette.requests import ClientDisconnect
 from typing_extensions import Buffer, override
 
-from roadcast.api.export import MOST_EXPORTS, STALLED_S
+from roadcast.api.context import MOST_EXPORTS
+from roadcast.api.export import STALLED_S
 
 ROW_GROUP = 100_000
 """Rows that the writer holds before it writes them."""
