@@ -346,8 +346,15 @@ def _install_list(requirements: str, verbose: bool, lock: int) -> None:
 
 def _pip(arguments: List[str], verbose: bool, lock: int) -> None:
     command = [*_pip_command(), "install", "--disable-pip-version-check", "--no-input", *arguments]
+    elsewhere = ("PIP_TARGET", "PIP_PREFIX", "PIP_ROOT", "PIP_DRY_RUN")
+    environment = {name: value for name, value in os.environ.items() if name not in elsewhere}
     process = subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, universal_newlines=True, pass_fds=(lock,)
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        universal_newlines=True,
+        pass_fds=(lock,),
+        env={**environment, "PIP_USER": "0"},  # what a user's own settings put elsewhere, .venv would lack
     )
     try:
         output = "".join(_shown(process.stdout or (), verbose))

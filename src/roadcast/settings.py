@@ -60,7 +60,7 @@ class Role(StrEnum):
 def _zone(name: str) -> str:
     try:
         ZoneInfo(name)
-    except (ZoneInfoNotFoundError, ValueError) as error:
+    except (ZoneInfoNotFoundError, ValueError, OSError) as error:
         raise ValueError("expected a time zone name such as America/Los_Angeles") from error
     return name
 
@@ -107,12 +107,12 @@ class Settings(BaseSettings):
     db_password: SecretStr = setting("Database", SecretStr("password"), "The user's password.")
     db_pool_size: int = setting("Database", 5, "Connections that each process keeps open.", ge=1, le=200)
     db_max_overflow: int = setting("Database", 5, "Connections above the pool's size in a rush.", ge=0, le=200)
-    db_timeout_s: float = setting("Database", 10.0, "Longest wait for a connection, and to connect.", gt=0)
-    db_query_timeout_s: float = setting("Database", 30.0, "Longest run of one query of the API.", gt=0)
+    db_timeout_s: float = setting("Database", 10.0, "Longest wait for a connection, and to connect.", gt=0, le=3_600)
+    db_query_timeout_s: float = setting("Database", 30.0, "Longest run of one query of the API.", gt=0, le=3_600)
     retention_days: int | None = setting(
-        "Database", None, "Days of readings to keep, counted on the feed's clock. Unset: all.", ge=1
+        "Database", None, "Days of readings to keep, counted on the feed's clock. Unset: all.", ge=1, le=36_500
     )
-    forecast_retention_days: int = setting("Database", 30, "Days of issued forecasts to keep.", ge=1)
+    forecast_retention_days: int = setting("Database", 30, "Days of issued forecasts to keep.", ge=1, le=36_500)
 
     # Kafka
     kafka_bootstrap_servers: str | None = setting(
@@ -137,9 +137,9 @@ class Settings(BaseSettings):
         ["http://localhost:3000", "https://yourdomain.com"],
         "Browser origins allowed, comma-separated.",
     )
-    max_body_bytes: int = setting("API", 16_000_000, "Largest request body.", ge=1_000)
+    max_body_bytes: int = setting("API", 16_000_000, "Largest request body.", ge=1_000, le=1_000_000_000)
     ingest_queue_readings: int = setting(
-        "API", 1_000_000, "Readings that may wait to be stored; above it a request gets 503.", ge=1_000
+        "API", 1_000_000, "Readings that may wait to be stored; above it a request gets 503.", ge=1_000, le=100_000_000
     )
 
     # Logging
@@ -183,22 +183,28 @@ class Settings(BaseSettings):
         None,
         "`demo` runs a simulated corridor; unset: `demo` in development where nothing real is stored, else `none`.",
     )
-    demo_seed: int = setting("System", 1, "Seed of the simulated corridor.", ge=0)
-    demo_tick_s: float = setting("System", 5.0, "Seconds between ticks of the demo until it reaches the present.", gt=0)
+    demo_seed: int = setting("System", 1, "Seed of the simulated corridor.", ge=0, le=2**32 - 1)
+    demo_tick_s: float = setting(
+        "System", 5.0, "Seconds between ticks of the demo until it reaches the present.", gt=0, le=86_400
+    )
     unknown_sensors: Literal["register", "reject"] | None = setting(
         "System",
         None,
         "Readings of unknown sensors; unset: `register` in development, `reject` in production.",
     )
-    stale_after_s: float = setting("System", 900.0, "A reading older than this is stale.", gt=0)
+    stale_after_s: float = setting("System", 900.0, "A reading older than this is stale.", gt=0, le=31_536_000)
 
     # Pipeline
     interval_s: int = setting("Pipeline", 300, "Length of a window: whole minutes that divide an hour.", ge=60, le=3600)
     horizon_minutes: int = setting("Pipeline", 60, "How far ahead forecasts reach.", ge=5, le=LONGEST_MINUTES)
-    max_future_s: int = setting("Pipeline", 300, "A reading further ahead of the clock is rejected.", ge=0)
-    allowed_lateness_s: int = setting("Pipeline", 86_400, "A reading later than this counts as late.", ge=0)
+    max_future_s: int = setting(
+        "Pipeline", 300, "A reading further ahead of the clock is rejected.", ge=0, le=31_536_000
+    )
+    allowed_lateness_s: int = setting(
+        "Pipeline", 86_400, "A reading later than this counts as late.", ge=0, le=315_360_000
+    )
     idle_timeout_s: float = setting(
-        "Pipeline", 30.0, "A window closes when its sensors have been silent for this long.", gt=0
+        "Pipeline", 30.0, "A window closes when its sensors have been silent for this long.", gt=0, le=86_400
     )
 
     train_at: Annotated[time | None, BeforeValidator(_time_of_day)] = setting(
@@ -223,8 +229,8 @@ class Settings(BaseSettings):
     @property
     def local_url(self) -> str:
         """Where the system of these settings is asked from this machine."""
-        host = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(self.api_host, self.api_host)  # noqa: S104 - compared
-        return f"http://{host}:{self.api_port}"
+        host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(self.api_host, self.api_host)  # noqa: S104 - compared
+        return f"http://[{host}]:{self.api_port}" if ":" in host else f"http://{host}:{self.api_port}"
 
     @model_validator(mode="before")
     @classmethod

@@ -18,6 +18,7 @@ from roadcast.forecasting.evaluation import Task, rehearse
 from roadcast.forecasting.forecasters import QUICK
 from roadcast.forecasting.graph import Graph
 from roadcast.forecasting.history import STATE_TICKS, History
+from roadcast.forecasting.last_value import LastValue
 from roadcast.forecasting.metrics import calibration_error, coverage, mae
 from roadcast.forecasting.profile import Profile
 from roadcast.forecasting.trained import Trained
@@ -330,3 +331,22 @@ def test_real_week_each_rung_of_the_ladder_is_better_an_hour_ahead() -> None:
     assert errors == sorted(errors, reverse=True)
     assert week.issues[-1].model == "graph_autoregression"
     assert mae(stacked(week.issues, "speed")[..., -1], hour_ahead) < errors[-1]
+
+
+def test_the_usual_day_speaks_for_a_sensor_of_which_the_one_that_serves_knows_nothing() -> None:
+    """A detector that has been dead for hours is forecast whoever serves the network."""
+    history = noisy_days(4)
+    silent = history.values.copy()
+    silent[-2 * STATE_TICKS :, 0] = np.nan
+    history = replace(history, values=silent)
+    running = Engine(HORIZONS, Tolerance(5, 0.1), (LastValue(), Profile()))
+    running.fit(history, Graph(), references(history))
+    for name, each in running._contenders.items():
+        each.judge.calibration.squares[:] = 1000, 1 if name == LastValue().name else 9000
+    issue = running.step(history.last(STATE_TICKS))
+    assert issue.model == LastValue().name
+    assert np.isnan(issue.candidates[LastValue().name][0]).all()
+    assert issue.speed[0] == pytest.approx(issue.candidates[Profile().name][0], abs=2)
+    for array in (issue.quantiles, issue.confidence, issue.tolerance):
+        assert not np.isnan(array).any()
+    np.testing.assert_allclose(issue.speed[1:], issue.candidates[LastValue().name][1:], atol=6)

@@ -68,6 +68,10 @@ def test_models_lie_with_the_data_or_in_a_folder_of_their_own(monkeypatch, tmp_p
         ("API_PORT", "x", "API_PORT='x'"),
         ("API_PORT", "70000", "API_PORT='70000'"),
         ("TIMEZONE", "Mars/Base", "America/Los_Angeles"),
+        ("TIMEZONE", "America", "America/Los_Angeles"),  # a folder among the zones
+        ("MAX_FUTURE_S", "9" * 20, "MAX_FUTURE_S"),
+        ("STALE_AFTER_S", "inf", "STALE_AFTER_S='inf'"),
+        ("DB_TIMEOUT_S", "nan", "DB_TIMEOUT_S='nan'"),
         ("UNITS", "furlongs", "UNITS='furlongs'"),
         ("INTERVAL_S", "7000", "INTERVAL_S"),
         ("INTERVAL_S", "420", "divide an hour"),
@@ -107,6 +111,20 @@ def test_an_origin_has_no_path(monkeypatch):
         monkeypatch.setenv("CORS_ORIGINS", wrong)
         with pytest.raises(SettingsError, match=f"'{wrong}'.*expected an origin such as"):
             load_settings()
+
+
+@pytest.mark.parametrize(
+    ("host", "asked"),
+    [
+        ("0.0.0.0", "127.0.0.1"),  # noqa: S104 - named
+        ("::", "[::1]"),
+        ("::1", "[::1]"),
+        ("example.org", "example.org"),
+    ],
+)
+def test_the_system_is_asked_where_it_listens(monkeypatch, host, asked):
+    monkeypatch.setenv("API_HOST", host)
+    assert load_settings(Mode.DEVELOPMENT).local_url == f"http://{asked}:8000"
 
 
 @pytest.mark.parametrize("line", ["DB_HOST localhost", "DB_HOST", '="x"', 'SECRET_KEY="hunter2'])

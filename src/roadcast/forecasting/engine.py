@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from roadcast.domain.times import DAY_MS, from_ms
-from roadcast.forecasting.calibration import Calibration, Tolerance
+from roadcast.forecasting.calibration import Calibration, Judged, Tolerance
 from roadcast.forecasting.evaluation import REHEARSED_SHARE, Task, rehearse
 from roadcast.forecasting.explanation import Explained, explain
 from roadcast.forecasting.forecaster import Fitted, Forecaster
@@ -67,6 +67,18 @@ class Past(NamedTuple):
 def calibration_key(forecaster: str, version: str = "") -> str:
     """Under which its errors are known: those of a trained model are of that version alone."""
     return f"{forecaster} {version}" if version else forecaster
+
+
+def _filled(word: Judged, usual: Judged | None) -> Judged:
+    """The word of the one that serves; where it knows nothing of a sensor, that of the usual day."""
+    silent = np.isnan(word.point).all(axis=1)
+    if usual is None or not silent.any():
+        return word
+    arrays = ("point", "quantiles", "confidence", "tolerance")
+    told = {name: getattr(word, name).copy() for name in arrays}
+    for name, values in told.items():
+        values[silent] = getattr(usual, name)[silent]
+    return word._replace(**told)
 
 
 @dataclass(slots=True)
@@ -147,16 +159,17 @@ class Engine:
             self.fit(state.until(0), Graph(), np.empty(0, np.float32))
         judged = {name: each.judge.step(each.speed, state) for name, each in self._contenders.items()}
         served = self._served()
+        word = _filled(judged[served], judged.get(Profile().name))
         _, age = last_observed(state.last(STATE_TICKS).of(SPEED))
         return Issue(
             issued_ms=state.end_ms,
             model=served,
             model_version=self._contenders[served].version,
-            speed=judged[served].point,
+            speed=word.point,
             volume=self._volume(served).forecast(state).point,
-            quantiles=judged[served].quantiles,
-            confidence=judged[served].confidence,
-            tolerance=judged[served].tolerance,
+            quantiles=word.quantiles,
+            confidence=word.confidence,
+            tolerance=word.tolerance,
             age_ticks=age,
             candidates={name: each.median for name, each in judged.items()},
             calibrations=deepcopy(self.calibrations()),
