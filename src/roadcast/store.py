@@ -120,7 +120,7 @@ async def prepare(settings: Settings, address: Address, database: Database, *, s
     if stored["timezone"] not in (None, assumed["timezone"]) and not serves:
         raise StartError(
             f"TIMEZONE={assumed['timezone']}, but the stored days are those of {stored['timezone']}.",
-            remedy=f"Set TIMEZONE={stored['timezone']}; --timezone says how the file's stamps are meant.",
+            remedy=f"Set TIMEZONE={stored['timezone']}, or use another DATA_DIR. A file's own zone is for --timezone.",
         )
     if stored["timezone"] is not None and stored != assumed:
         log.info("rollups_rebuilt", timezone=assumed["timezone"], before=stored["timezone"])

@@ -84,6 +84,14 @@ def test_gzip_semicolons_and_a_byte_order_mark_change_nothing(tmp_path: Path) ->
     assert readings(read(path, LOS_ANGELES)[1]) == readings(read(written(tmp_path, LONG), LOS_ANGELES)[1])
 
 
+@pytest.mark.parametrize("delimiter", [";", "\t"])
+def test_where_no_comma_separates_values_it_may_separate_decimals(tmp_path: Path, delimiter: str) -> None:
+    decimals = LONG.replace(",", delimiter).replace(".", ",")
+    assert readings(read(written(tmp_path, decimals), LOS_ANGELES)[1]) == readings(
+        read(written(tmp_path, LONG), LOS_ANGELES)[1]
+    )
+
+
 BAD = """sensor_id,timestamp,speed,volume,occupancy
 A,2024-05-01T08:00Z,-1,abc,0
 A,2024-05-01T08:05Z,60,abc,2

@@ -177,11 +177,18 @@ async def _invalid_request(request: Request, error: Exception) -> Response:
     return problem(request, HTTPStatus.UNPROCESSABLE_ENTITY, named, errors)
 
 
+_REASONS = {"missing": "expected, and not given"} | dict.fromkeys(
+    ("dict_type", "model_type", "model_attributes_type"), "expected an object with named fields"
+)
+"""In our words, by pydantic's types of errors."""
+
+
 def _validation_error(detail: Mapping[str, Any]) -> ProblemError:
     """What pydantic says; a field that is missing has no value."""
     field = ".".join(str(part) for part in detail["loc"][1:]) or str(detail["loc"][0])
     value = None if detail["type"] == "missing" else detail["input"]
-    return {"field": shown(field), "value": shown(value), "reason": str(detail["msg"]).removeprefix("Value error, ")}
+    reason = _REASONS.get(detail["type"], str(detail["msg"]).removeprefix("Value error, "))
+    return {"field": shown(field), "value": shown(value), "reason": reason}
 
 
 async def _http_error(request: Request, error: Exception) -> Response:

@@ -18,6 +18,7 @@ GZIP = b"\x1f\x8b"
 MISSING = frozenset({"", "nan", "na", "n/a", "null", "none"})
 """How text writes a missing value, in small letters."""
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
+_DECIMAL_COMMA = re.compile(r"\s*[+-]?\d*,\d+\s*", re.ASCII)
 _PLAIN = frozenset("0123456789.-")
 """What most numbers are written with: where nothing else occurs, they are read at once."""
 
@@ -37,13 +38,20 @@ def delimiter_of(line: str) -> str:
 
 
 def data_rows(path: Path, delimiter: str, *, header: bool) -> Iterator[list[str]]:
-    """The file's rows, blank lines and the header left out."""
+    """The file's rows, blank lines and the header left out; numbers with a point, which some separate by a comma."""
     with open_text(path) as file:
         reader = csv.reader(file, delimiter=delimiter, strict=True)
         try:
-            yield from islice((row for row in reader if row), 1 if header else 0, None)
+            rows = islice((row for row in reader if row), 1 if header else 0, None)
+            yield from rows if delimiter == "," else map(_with_points, rows)
         except csv.Error as error:
             raise SourceError(f"{path}: line {reader.line_num}: {error}.", remedy="Look for a stray quote.") from error
+
+
+def _with_points(row: list[str]) -> list[str]:
+    if not any("," in cell for cell in row):
+        return row
+    return [cell.replace(",", ".") if _DECIMAL_COMMA.fullmatch(cell) else cell for cell in row]
 
 
 def count_rows(path: Path, *, header: bool) -> int:
