@@ -61,6 +61,24 @@ def test_it_trains_once_a_day_and_says_what_it_did(address, tmp_path):
     assert tomorrow == "the day's training"
 
 
+def test_a_history_that_comes_after_the_start_is_not_left_until_tomorrow(address, tmp_path):
+    async def go():
+        async with connected(address) as database:
+            retraining, registry = service(database, tmp_path)
+            await retraining.look()
+            before = part(retraining).detail
+            await store(database, 0, speeds(3 * DAY))
+            await retraining.look()  # too soon
+            soon = registry.versions(MODEL)
+            retraining._put_off_until_s = 0
+            await retraining.look()
+            return before, soon, registry.versions(MODEL)
+
+    before, soon, versions = asyncio.run(go())
+    assert before == "No readings are stored."
+    assert (soon, len(versions)) == ([], 1)
+
+
 def test_it_does_not_learn_from_a_replay_nor_where_it_is_told_not_to(address, tmp_path):
     async def go():
         async with connected(address) as database:

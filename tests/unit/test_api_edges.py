@@ -1,8 +1,11 @@
 """What every client meets at the edges: problems that name what was wrong, and headers that say what holds."""
 
+import asyncio
 import gzip
 import json
+from collections.abc import MutableMapping
 from datetime import UTC, datetime, timedelta
+from typing import cast
 from uuid import UUID
 
 import pytest
@@ -10,6 +13,7 @@ from api_doubles import NOW, client, make_context
 
 from roadcast.api.context import ApiLimits
 from roadcast.api.deps import until_for
+from roadcast.api.middleware import Failures
 from roadcast.domain.clock import Feed, FeedClock
 from roadcast.domain.units import Units
 from roadcast.errors import Conflict
@@ -365,3 +369,22 @@ async def test_the_window_of_a_past_time_reaches_as_far_as_it_did_then():
     assert until_for(context, None) == until_for(context, NOW)
     assert until_for(context, at) == datetime(2024, 1, 15, 9, 10, tzinfo=UTC)
     assert until_for(make_context(), at) == at + timedelta(minutes=3)
+
+
+async def test_what_the_end_of_the_process_cuts_off_is_to_be_asked_again():
+    sent: list[dict[str, object]] = []
+
+    async def endless(*_: object) -> None:
+        await asyncio.Event().wait()
+
+    async def send(message: MutableMapping[str, object]) -> None:
+        sent.append(dict(message))
+
+    scope = {"type": "http", "method": "POST", "path": "/api/traffic/readings", "headers": [], "query_string": b""}
+    asking = asyncio.create_task(Failures(endless)(scope, endless, send))  # pyright: ignore[reportArgumentType]
+    await asyncio.sleep(0)
+    asking.cancel()
+    await asking
+    assert sent[0]["status"] == 503
+    assert (b"retry-after", b"2") in cast("list[tuple[bytes, bytes]]", sent[0]["headers"])
+    assert json.loads(cast("bytes", sent[1]["body"]))["title"] == "Service Unavailable"

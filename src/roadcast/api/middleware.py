@@ -87,6 +87,17 @@ class Failures:
             await self._app(scope, receive, watched)
         except ClientDisconnect:
             log.info("client_left", path=scope["path"])
+        except asyncio.CancelledError:
+            if scope["type"] != "http" or started:
+                raise
+            log.warning("cut_off", path=scope["path"])  # it took longer than an end of the process waits
+            ending = problem(
+                Request(scope),
+                HTTPStatus.SERVICE_UNAVAILABLE,
+                "The server ends or starts again, and what was asked is not done. Ask again.",
+                headers={"Retry-After": "2"},
+            )
+            await ending(scope, receive, send)
         except Exception:  # the last line of defence: whatever it was, it is logged, and the client gets an answer
             if scope["type"] != "http" or started:
                 raise

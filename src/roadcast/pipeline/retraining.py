@@ -4,6 +4,8 @@ import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, time, timedelta
+from math import inf
+from time import monotonic
 from zoneinfo import ZoneInfo
 
 import structlog
@@ -25,6 +27,8 @@ from roadcast.storage.engine import Database
 log = structlog.get_logger()
 
 FIRST_LOOK_S = 60.0
+PUT_OFF_S = 600.0
+"""After so long it is tried again whether there is enough to learn from."""
 """At a start others come first."""
 LOOK_S = 60.0
 PROBATION = timedelta(days=1)
@@ -87,6 +91,8 @@ class Retraining:
         self._board = board
         self._config = config
         self._at = at
+        self._put_off_until_s: float = -inf
+        self._put_off: str = ""
         self.counts: dict[str, int] = dict.fromkeys(("trainings", "failures"), 0)
         """What was done since the start."""
 
@@ -117,7 +123,7 @@ class Retraining:
         champion = await self._standing()
         if champion is not None and champion.is_worse(self._clock.now()) and await self._take_back(champion):
             return
-        if why := await self._due(champion, at):
+        if monotonic() >= self._put_off_until_s and (why := await self._due(champion, at)):
             await self._train(why)
 
     async def _standing(self) -> Standing | None:
@@ -158,17 +164,20 @@ class Retraining:
     async def _train(self, why: str) -> None:
         at = self._clock.now()
         self._board.report("training", Status.OK, f"training: {why}")
-        log.info("training_began", why=why)
+        if not self._put_off:
+            log.info("training_began", why=why)
         try:
             report = await train(self._database, self._registry, self._config, wall=self._clock.wall, heard=self._hear)
         except TooLittleHistory as error:
-            await self._is_done(at)
             self._board.report("training", Status.OK, error.message)
-            log.info("training_put_off", why=error.message)
+            if error.message != self._put_off:
+                log.info("training_put_off", why=error.message)
+            self._put_off, self._put_off_until_s = error.message, monotonic() + PUT_OFF_S
         except RoadcastError:
             await self._is_done(at)
             raise
         else:
+            self._put_off = ""
             self.counts["trainings"] += 1
             done = "promoted" if report.serves_from else "not promoted"
             self._board.report("training", Status.OK, f"{report.version} {done}: {report.reason}")
