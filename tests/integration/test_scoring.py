@@ -100,6 +100,26 @@ def test_a_live_window_that_a_crash_left_open_is_scored_when_it_is_whole(address
     assert asyncio.run(go()) == (True, True)
 
 
+def test_a_window_is_judged_by_the_reference_speed_of_its_time_whenever_it_is_scored(address):
+    async def go():
+        async with running(address, services=("ingest", "predict"), now=LATER) as pipeline:
+            await describe(address, Sensor("C", reference_speed=50.0))  # the first one
+            await pipeline.ingest.reload()
+            await replay(pipeline, "a", range(1, 7))
+            async with pipeline.database.write() as writer:
+                await sensors.set_reference_speeds(writer, {2: 66.0, 3: 55.0}, from_ms(START + 4 * INTERVAL))
+        async with running(address, services=("score",), now=LATER) as pipeline:
+            assert await settles(pipeline, 15)
+            async with pipeline.database.read() as reader:
+                found = await scored_ticks.of_times(reader, [from_ms(START + i * INTERVAL) for i in range(2, 7)])
+            return found.truth.reference
+
+    references = asyncio.run(go())
+    assert references[:, 0].tolist() == [50.0] * 5
+    assert np.isnan(references[:2, 1:]).all()
+    assert references[2:, 1:].tolist() == [[66.0, 55.0]] * 3
+
+
 def test_a_store_with_the_old_sums_is_scored_anew(address):
     ticks = [from_ms(START + i * INTERVAL) for i in range(1, 4)]
     columns, zeros = ", ".join(SUMS), ", ".join("0" for _ in SUMS)

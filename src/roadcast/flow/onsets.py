@@ -20,8 +20,9 @@ def onsets(
 ) -> NDArray[np.bool_]:
     """Where speeds [T, S] on successive ticks fall under the jam limit of reference speeds [S] after free traffic.
 
-    Free are the ticks of `FREE_MS` before, if none that was measured is under the limit and at least half of them were
-    measured. The first ticks, which lack them, are no onsets.
+    Reference speeds may also differ from tick to tick [T, S]. Free are the ticks of `FREE_MS` before, if none that was
+    measured is under the limit and at least half of them were measured. The first ticks, which lack them, are no
+    onsets.
     """
     before = _ticks(FREE_MS, interval_ms)
     jammed, measured = speed < JAM_BELOW * reference, ~np.isnan(speed)

@@ -93,7 +93,7 @@ async def import_history(
     async with database.write(BULK_TIMEOUT_S) as writer:
         if last_ms:
             until_ms = (await readings.span(writer) or (0, last_ms))[1]
-            done.references = len(await learn_references(writer, recorder, until_ms))
+            done.references = len(await learn_references(writer, recorder, until_ms, for_all_times=True))
             await _stand_at(writer, f"{name} (imported)", last_ms)
     done.sensors = len(heard)
     return done

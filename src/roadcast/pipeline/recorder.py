@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from roadcast.domain.reading import OCCUPANCY, SPEED, ReadingBatch
 from roadcast.domain.sensor import Sensor, free_speeds
-from roadcast.domain.times import DAY_MS, EPOCH, HOUR_MS, to_ms, utc_offset_ms
+from roadcast.domain.times import DAY_MS, EPOCH, HOUR_MS, from_ms, to_ms, utc_offset_ms
 from roadcast.flow.congestion import CONGESTED_BELOW, reference_speed
 from roadcast.storage import marks, readings, rollups, sensors
 from roadcast.storage.engine import BULK_TIMEOUT_S, Database, Reader, Writer
@@ -184,8 +184,12 @@ async def rebuild_rollups(database: Database, recorder: Recorder) -> None:
             await recorder.recompute(writer, day)
 
 
-async def learn_references(writer: Writer, recorder: Recorder, until_ms: int) -> dict[int, float]:
+async def learn_references(
+    writer: Writer, recorder: Recorder, until_ms: int, *, for_all_times: bool = False
+) -> dict[int, float]:
     """Give a reference speed to the sensors that have none and enough readings; in mph by sensor number.
+
+    They hold from `until_ms` on, so that it does not depend on the machine's pace what is judged by them.
 
     The rollups, which compare speeds with them, follow; nobody records meanwhile. A reference stays once it is known,
     so that what was called congested yesterday is not called otherwise today.
@@ -198,7 +202,7 @@ async def learn_references(writer: Writer, recorder: Recorder, until_ms: int) ->
         rows = await readings.between(writer, until_ms - REFERENCE_DAYS * DAY_MS, until_ms, lacking)
     learnt = await asyncio.to_thread(_references, rows, lacking, recorder.interval_ms, until_ms)
     if learnt:
-        await sensors.set_reference_speeds(writer, learnt)
+        await sensors.set_reference_speeds(writer, learnt, None if for_all_times else from_ms(until_ms))
         await marks.set_meta(writer, LEARNT, uuid4().hex)
         await recorder.refer(writer, known, learnt)
     return learnt

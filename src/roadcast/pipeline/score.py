@@ -1,15 +1,15 @@
 """Score: every issued forecast is compared with what came true, once its target has come."""
 
 import asyncio
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 import numpy as np
 from numpy.typing import NDArray
 
 from roadcast.domain.reading import SPEED
-from roadcast.domain.sensor import free_speeds
+from roadcast.domain.sensor import Sensor, free_speeds
 from roadcast.domain.times import from_ms, to_ms
 from roadcast.flow.onsets import near_onsets, onsets, reach_ms
 from roadcast.forecasting.scoring import Issues, Truth
@@ -103,9 +103,9 @@ class Scorer:
                 return
             speed, reference = await self._observed(writer, to_ms(ticks[0]), to_ms(ticks[-1]))
             ends = np.array([to_ms(at) for at in ticks], np.int64)
-            numbers = np.arange(1, len(reference) + 1, dtype=np.int32)
+            numbers = np.arange(1, reference.shape[1] + 1, dtype=np.int32)
             at = (ends - ends[0]) // self._config.interval_ms
-            truth = Truth(ends, numbers, speed[at], np.tile(reference, (len(ends), 1)))
+            truth = Truth(ends, numbers, speed[at], reference[at])
             await scored_ticks.keep(writer, truth)
             for issues in await self._issues(writer, ends):
                 compared = await self._compared(issues, truth)
@@ -133,16 +133,18 @@ class Scorer:
     async def _observed(
         self, writer: Writer, first_ms: int, last_ms: int
     ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """The speeds [T, S] of the successive ticks from one to another, and the reference speeds [S]."""
+        """The speeds of the successive ticks from one to another, and the reference speeds of these times, [T, S]."""
         interval_ms = self._config.interval_ms
         rows = await readings.between(writer, first_ms - interval_ms, last_ms)
-        known = await sensors.every(writer)
+        known, since = await sensors.every(writer), await sensors.referenced_from(writer)
+        ticks = (last_ms - first_ms) // interval_ms + 1
         grid = tick_grid(
             rows.sensor_no - 1, rows.ts_ms, rows.values,
-            end_ms=last_ms, ticks=(last_ms - first_ms) // interval_ms + 1, sensors=max(known, default=0),
+            end_ms=last_ms, ticks=ticks, sensors=max(known, default=0),
             interval_ms=interval_ms,
         )  # fmt: skip
-        return grid[:, :, SPEED], free_speeds(known)
+        ends = first_ms + interval_ms * np.arange(ticks)
+        return grid[:, :, SPEED], references_at(ends, known, since)
 
     async def _near_onset(self, writer: Writer, ends: NDArray[np.int64]) -> NDArray[np.bool_]:
         """Which sensors were near an onset at these ticks, [T, S]."""
@@ -174,3 +176,14 @@ def batches(ticks: Sequence[datetime], span: timedelta) -> Iterator[list[datetim
         batch.append(tick)
     if batch:
         yield batch
+
+
+def references_at(
+    ends_ms: NDArray[np.int64], known: Mapping[int, Sensor], since: Mapping[int, datetime]
+) -> NDArray[np.float32]:
+    """The free speeds [T, S] that held at some ticks; `since` tells of which sensors the reference did not always."""
+    held = np.tile(free_speeds(known), (len(ends_ms), 1))
+    before = free_speeds({number: replace(known[number], reference_speed=None) for number in since})
+    for number, begun in since.items():
+        held[ends_ms < to_ms(begun), number - 1] = before[number - 1]
+    return held

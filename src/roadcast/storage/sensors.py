@@ -58,15 +58,22 @@ async def describe(writer: Writer, sensors: Sequence[Sensor]) -> None:
     )
 
 
-async def set_reference_speeds(writer: Writer, speeds: Mapping[int, float]) -> None:
-    """Store reference speeds in mph by sensor number."""
+async def set_reference_speeds(writer: Writer, speeds: Mapping[int, float], since: datetime | None) -> None:
+    """Store reference speeds in mph by sensor number, and from when on they hold; None means always."""
     await writer.run(
-        """UPDATE sensors s SET reference_speed = new.speed
+        """UPDATE sensors s SET reference_speed = new.speed, referenced_from = :since
         FROM unnest(CAST(:numbers AS integer[]), CAST(:speeds AS real[])) AS new(sensor_no, speed)
         WHERE s.sensor_no = new.sensor_no""",
         numbers=list(speeds),
         speeds=list(speeds.values()),
+        since=since,
     )
+
+
+async def referenced_from(reader: Reader) -> dict[int, datetime]:
+    """From when on the reference speeds hold that do not always, by sensor number."""
+    rows = await reader.rows("SELECT sensor_no, referenced_from FROM sensors WHERE referenced_from IS NOT NULL")
+    return {row["sensor_no"]: row["referenced_from"] for row in rows}
 
 
 async def connect(writer: Writer, links: Iterable[Link]) -> None:
