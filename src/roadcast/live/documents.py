@@ -164,8 +164,8 @@ def whole(number: float | None) -> Number:
 
 
 def rounded_number(value: float | None, decimals: int, factor: float = 1.0) -> float | None:
-    """One value as a JSON number."""
-    return None if value is None or isnan(value) else round(float(value) * factor, decimals)
+    """One value as a JSON number, zero without a sign."""
+    return None if value is None or isnan(value) else round(float(value) * factor, decimals) + 0.0
 
 
 def speed_unit(units: Units) -> SpeedUnit:
