@@ -34,8 +34,7 @@ MANY = 50.0
 """With fewer targets it moves by their share of so many."""
 LEAST_WIDTH = 0.5
 """Widths are taken to be at least this, in the target's unit, so that what never erred can be corrected."""
-_TWENTIETHS = tuple(i / 20 for i in range(20))
-CONFIDENCE_CUTS = (*_TWENTIETHS[1:], 0.98, 0.99, 0.995, 0.998, 0.999, 0.9995)
+CONFIDENCE_CUTS = (*(i / 20 for i in range(1, 20)), 0.98, 0.99, 0.995, 0.998, 0.999, 0.9995)
 """Between bins of confidence: fine where a quiet road's forecasts lie, of which one in hundreds or thousands errs."""
 BINS = len(CONFIDENCE_CUTS) + 1
 PRIOR_HITS = 50.0

@@ -317,13 +317,13 @@ class Ingest:
         await self._append([Record(m.sensor_id, encode(m)) for m in _messages(added, recorded.codes)])
         clock_ms = to_ms(self._clock.now())
         closed = self._closer.observe(given.sensor_no, given.ts_ms, source.through_ms, clock_ms, time.monotonic())
-        if not self._clock.feed.replayed:
-            closed = closed[-CATCH_UP_TICKS:]
         await self._publish_ticks(closed, len(added))
 
     async def _publish_ticks(self, ticks: Sequence[int], rows: int) -> None:
+        """A live feed's backlog is forecast as far back as a restart would go."""
         feed = self._clock.feed
-        messages = [TickClosed(tick, rows, feed.name, feed.replayed) for tick in ticks]
+        wanted = ticks if feed.replayed else ticks[-CATCH_UP_TICKS:]
+        messages = [TickClosed(tick, rows, feed.name, feed.replayed) for tick in wanted]
         await self._append([Record("", encode(message)) for message in messages])
 
     async def _append(self, records: Sequence[Record]) -> None:

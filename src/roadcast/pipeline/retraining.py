@@ -27,10 +27,10 @@ from roadcast.storage.engine import Database
 log = structlog.get_logger()
 
 FIRST_LOOK_S = 60.0
-PUT_OFF_S = 600.0
-"""After so long it is tried again whether there is enough to learn from."""
 """At a start others come first."""
 LOOK_S = 60.0
+PUT_OFF_S = 600.0
+"""After so long it is tried again whether there is enough to learn from."""
 PROBATION = timedelta(days=1)
 """After so long in force, on the feed's clock, a champion must err less than the naive forecasters."""
 DRIFTED = 0.5

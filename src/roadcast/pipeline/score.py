@@ -136,7 +136,7 @@ class Scorer:
         """The speeds of the successive ticks from one to another, and the reference speeds of these times, [T, S]."""
         interval_ms = self._config.interval_ms
         rows = await readings.between(writer, first_ms - interval_ms, last_ms)
-        known, since = await sensors.every(writer), await sensors.referenced_from(writer)
+        known, since = await sensors.every(writer), await sensors.referenced_after(writer, from_ms(first_ms))
         ticks = (last_ms - first_ms) // interval_ms + 1
         grid = tick_grid(
             rows.sensor_no - 1, rows.ts_ms, rows.values,
@@ -181,7 +181,7 @@ def batches(ticks: Sequence[datetime], span: timedelta) -> Iterator[list[datetim
 def references_at(
     ends_ms: NDArray[np.int64], known: Mapping[int, Sensor], since: Mapping[int, datetime]
 ) -> NDArray[np.float32]:
-    """The free speeds [T, S] that held at some ticks; `since` tells of which sensors the reference did not always."""
+    """The free speeds [T, S] that held at some ticks; `since` tells of which sensors the reference came later."""
     held = np.tile(free_speeds(known), (len(ends_ms), 1))
     before = free_speeds({number: replace(known[number], reference_speed=None) for number in since})
     for number, begun in since.items():

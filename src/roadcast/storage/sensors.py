@@ -70,9 +70,9 @@ async def set_reference_speeds(writer: Writer, speeds: Mapping[int, float], sinc
     )
 
 
-async def referenced_from(reader: Reader) -> dict[int, datetime]:
-    """From when on the reference speeds hold that do not always, by sensor number."""
-    rows = await reader.rows("SELECT sensor_no, referenced_from FROM sensors WHERE referenced_from IS NOT NULL")
+async def referenced_after(reader: Reader, at: datetime) -> dict[int, datetime]:
+    """From when on the reference speeds hold that did not yet at a time, by sensor number."""
+    rows = await reader.rows("SELECT sensor_no, referenced_from FROM sensors WHERE referenced_from > :at", at=at)
     return {row["sensor_no"]: row["referenced_from"] for row in rows}
 
 
