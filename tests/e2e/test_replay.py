@@ -8,6 +8,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from http import HTTPStatus
 from pathlib import Path
 
@@ -108,6 +109,21 @@ def test_a_replayed_day_is_accounted_for_and_repeats_its_forecasts(day: Path, tm
             assert {forecast["issued_at"] for forecast in latest.json()} == {"2012-03-02T07:55:00Z"}
             said.append(latest.content)
     assert said[0] == said[1]
+
+
+def test_no_answer_during_a_replay_says_that_every_sensor_is_stale(day: Path, replayed: System) -> None:
+    """A request brings an hour at a time: the clock and the readings are seen to move together."""
+    found: list[tuple[int, bool]] = []
+    with ThreadPoolExecutor(1) as beside:
+        done = beside.submit(replayed.command, "replay", day, "--speed", "0")
+        while not done.done():
+            data = replayed.get("/health")["data"]
+            current = replayed.get("/api/traffic/current", limit=1000)
+            if current and data["sensors"]:
+                found.append((data["reporting"], all(reading["stale"] for reading in current)))
+        assert done.result().returncode == 0
+    assert len(found) > 20
+    assert [seen for seen in found if not seen[0] or seen[1]] == []
 
 
 def test_a_replay_is_known_the_second_time(rows: Path, replayed: System) -> None:

@@ -31,7 +31,7 @@ class Clock:
     now = START
 
 
-async def report(database, at, codes=("A",)):
+async def report(database, at, codes=("A",), *, received=None):
     values = np.full((len(codes), 4), np.nan, np.float32)
     values[:, 0] = 50
     ms = np.full(len(codes), to_ms(at), np.int64)
@@ -39,7 +39,7 @@ async def report(database, at, codes=("A",)):
     async with database.write() as writer:
         recorder = Recorder(300_000, "UTC")
         await recorder.load(writer)
-        await recorder.record(writer, batch, ms)
+        await recorder.record(writer, batch, ms if received is None else np.full_like(ms, to_ms(received)))
 
 
 async def heard(log, minimum):
@@ -113,6 +113,24 @@ def test_a_feed_of_which_most_sensors_are_silent_is_degraded(address):
         Status.DEGRADED,
         "2 of 3 sensors that reported since yesterday are silent for 900 s",
     )
+
+
+def test_readings_ahead_of_the_clock_do_not_keep_a_feed_that_ended_fresh(address):
+    """The detectors' clocks run 5 minutes fast, and the last reading came 16 minutes ago."""
+
+    async def go():
+        async with connected(address) as database:
+            clock = FeedClock(lambda: START + timedelta(minutes=16))
+            board = Board(clock.wall)
+            detect = Detect(database, clock, board, Alerts(database, MemoryLog(), "alerts"), 900.0, lambda: None)
+            for minute in (5, 3, 1):
+                sent = START - timedelta(minutes=minute - 1)
+                await report(database, sent + timedelta(minutes=5), received=sent)
+            await detect._look()
+            return board.parts[-1]
+
+    feed = asyncio.run(go())
+    assert (feed.status, feed.detail) == (Status.DEGRADED, "no reading since 2026-03-10 15:00:00 UTC")
 
 
 def incident(**changes):

@@ -32,7 +32,8 @@ class Relayed:
     """A relay, and the ingest that it follows."""
 
     def __init__(self, database):
-        self.clock, self.log, self.state = FeedClock(lambda: NOW), MemoryLog(), LiveState()
+        self.now = NOW
+        self.clock, self.log, self.state = FeedClock(lambda: self.now), MemoryLog(), LiveState()
         board = Board(self.clock.wall)
         self.relay = Relay(
             database, self.log, Topics("a", "p", "r"), self.state, Hub(10, "e"), self.clock, board,
@@ -103,3 +104,49 @@ def test_what_is_newest_after_a_replay_is_what_a_restart_finds(address):
         "W1": to_ms(datetime(2012, 3, 1, tzinfo=UTC)),
     }
     assert after == before
+
+
+def test_a_clock_that_runs_ahead_does_not_hide_what_follows(address):
+    """One stamp of later than its arrival counts from its arrival on, in memory as after a restart."""
+
+    async def go():
+        async with relayed(address) as found:
+            minute = timedelta(minutes=1)
+            await found.report(NOW + 4 * minute, "once", "ever")
+            seen = [found.newest]
+            for _ in range(2):
+                found.now += minute
+                await found.report(found.now, "once")
+                await found.report(found.now + 4 * minute, "ever")
+                seen.append(found.newest)
+            await found.relay.reload()
+            return seen, found.newest
+
+    seen, after = asyncio.run(go())
+    minutes = [{code: (at - to_ms(NOW)) // 60_000 for code, at in newest.items()} for newest in seen]
+    assert minutes == [{"once": 4, "ever": 4}, {"once": 1, "ever": 5}, {"once": 2, "ever": 6}]
+    assert after == seen[-1]
+
+
+def test_the_clock_of_a_replay_moves_with_what_is_seen(address):
+    """A request of an hour: nobody is answered with the new clock and the old readings."""
+
+    async def go():
+        async with relayed(address) as found:
+            begin = datetime(2012, 3, 1, tzinfo=UTC)
+            await found.report(begin, "W1", "W2", replayed=True)
+            seen = []
+
+            async def watch(position):
+                seen.append((found.clock.now(), max(found.newest.values())))
+                await found.relay.caught_up(position)
+                seen.append((found.clock.now(), max(found.newest.values())))
+
+            found.ingest._visible = watch
+            await found.report(begin + timedelta(hours=1), "W1", "W2", replayed=True)
+            return seen, found.clock.now()
+
+    seen, after = asyncio.run(go())
+    assert len(seen) >= 2
+    assert {to_ms(now) - newest for now, newest in seen} == {0}
+    assert after == datetime(2012, 3, 1, 1, tzinfo=UTC)

@@ -85,6 +85,17 @@ def test_a_live_clock_is_the_wall_clock_and_a_replayed_one_event_time():
     assert clock.now() == past - timedelta(days=1)
 
 
+def test_a_replayed_clock_goes_with_what_is_seen_and_never_back():
+    clock = FeedClock(lambda: NOON)
+    clock.reach(NOON + timedelta(days=1))
+    assert clock.now() == NOON
+    past = NOON - timedelta(days=5000)
+    clock.feed = Feed("file", replayed=True, reached_at=past)
+    for at in (past + timedelta(minutes=5), past):
+        clock.reach(at)
+        assert clock.now() == past + timedelta(minutes=5)
+
+
 def test_live_senders_are_one_feed_and_a_replay_is_one_by_its_name():
     live, other, file, again = Feed("north"), Feed("south"), Feed("file", replayed=True), Feed("north", replayed=True)
     assert other.follows(live)

@@ -77,9 +77,9 @@ class _Live(Collector):
 
     def _age(self) -> Iterator[Metric]:
         """The age of the newest reading, on the feed's clock; nothing where there is none."""
-        newest = self._context.state.latest().ts_ms
+        newest = self._context.state.latest().since_ms
         if len(newest):
-            age_s = (to_ms(self._context.clock.now()) - int(newest.max())) / 1000
+            age_s = max(to_ms(self._context.clock.now()) - int(newest.max()), 0) / 1000
             yield GaugeMetricFamily("roadcast_newest_reading_age_seconds", "Age of the newest reading.", age_s)
 
     def _parts(self) -> Iterator[Metric]:

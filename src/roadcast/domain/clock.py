@@ -52,6 +52,11 @@ class FeedClock:
         """The feed's time."""
         return self.feed.reached_at if self.feed.replayed and self.feed.reached_at else self.wall()
 
+    def reach(self, at: datetime) -> None:
+        """A replayed feed has come to `at`, unless it is further already."""
+        if self.feed.replayed:
+            self.feed = replace(self.feed, reached_at=max(at, self.feed.reached_at or at))
+
     @property
     def name(self) -> str:
         """The feed's name."""

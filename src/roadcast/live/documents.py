@@ -199,7 +199,7 @@ class Presenter:
         """One document per row; ages are counted from `now`."""
         values = rows.values.astype(np.float64) * unit_factors(self.units)
         speed, volume, density, occupancy = map(rounded, values.T, READING_DECIMALS)
-        age = np.maximum(to_ms(now) - rows.ts_ms, 0) / 1000
+        age = np.maximum(to_ms(now) - rows.since_ms, 0) / 1000
         times = {at: from_ms(at) for at in set(rows.ts_ms.tolist())}
         columns = zip(
             rows.sensor_no.tolist(), rows.ts_ms.tolist(), speed, volume, density, occupancy, age.tolist(), strict=True

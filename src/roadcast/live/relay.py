@@ -153,6 +153,7 @@ class Relay:
             await self._read_sensors()
         rows = _rows(stored)
         self._state.observe(rows)
+        self._clock.reach(from_ms(int(rows.since_ms.max())))
         known, now = self._state.sensors, self._clock.now()
         later = Later(len(rows), lambda: self._presenter.readings(rows, known, now))
         self._hub.publish(Channel.TRAFFIC_DATA, now, later)

@@ -20,7 +20,7 @@ class LiveState:
     version: int = 0
     _issue: Callable[[], IssuedRows] | None = None
     _at_ms: NDArray[np.int64] = field(default_factory=lambda: np.full(64, -1, np.int64))
-    _received_ms: NDArray[np.int64] = field(default_factory=lambda: np.zeros(64, np.int64))
+    _received_ms: NDArray[np.int64] = field(default_factory=lambda: np.full(64, -1, np.int64))
     _values: NDArray[np.float32] = field(default_factory=lambda: np.full((64, 4), np.nan, np.float32))
 
     def know(self, sensors: dict[int, Sensor]) -> None:
@@ -31,13 +31,19 @@ class LiveState:
         self.version += 1
 
     def observe(self, rows: Rows) -> None:
-        """Take in readings; an older one than the sensor's newest changes nothing, one of the same time replaces it."""
+        """Take in readings; an older one than the sensor's newest changes nothing, one of the same time replaces it.
+
+        Which is older is told by `Rows.since_ms`: one from a clock that runs ahead does not hide those that follow.
+        """
         if not len(rows):
             return
         self._grow(int(rows.sensor_no.max()))
-        order = np.argsort(rows.ts_ms, kind="stable")  # of equal times the one that came last is written last
+        since_ms, at_ms = rows.since_ms, rows.ts_ms
+        order = np.lexsort((at_ms, since_ms))  # of equal times the one that came last is written last
         number = rows.sensor_no[order]
-        newer = rows.ts_ms[order] >= self._at_ms[number]
+        held_ms, held_at_ms = np.minimum(self._at_ms, self._received_ms)[number], self._at_ms[number]
+        since_ms, at_ms = since_ms[order], at_ms[order]
+        newer = (since_ms > held_ms) | ((since_ms == held_ms) & (at_ms >= held_at_ms))
         number, order = number[newer], order[newer]
         self._at_ms[number] = rows.ts_ms[order]
         self._received_ms[number] = rows.received_ms[order]
@@ -59,7 +65,7 @@ class LiveState:
 
     def forget(self) -> None:
         """Forget readings and issue, to read them again from the store."""
-        self._at_ms[:] = -1
+        self._at_ms[:] = self._received_ms[:] = -1
         self._issue = None
         self.version += 1
 
@@ -77,5 +83,5 @@ class LiveState:
         if extra > 0:
             extra += len(self._at_ms)
             self._at_ms = np.pad(self._at_ms, (0, extra), constant_values=-1)
-            self._received_ms = np.pad(self._received_ms, (0, extra))
+            self._received_ms = np.pad(self._received_ms, (0, extra), constant_values=-1)
             self._values = np.pad(self._values, ((0, extra), (0, 0)), constant_values=np.nan)

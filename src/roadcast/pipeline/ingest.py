@@ -72,8 +72,9 @@ class Ingest:
     """Checks, stores, closes windows and publishes.
 
     `visible` waits until this process's live state holds a position of the log, so that a reading that was
-    answered for is seen by the next request. `begun` has it read the state anew where another feed begins, whose clock
-    decides which readings are still to come.
+    answered for is seen by the next request. The relay moves `clock` as it sees the readings of a replay, and it comes
+    to what is committed when all are seen: else every sensor would seem as old, until then, as the batch is long.
+    `begun` has the state read anew where another feed begins, whose clock decides which readings are still to come.
     """
 
     def __init__(
@@ -89,6 +90,7 @@ class Ingest:
         self._database = database
         self._log = log
         self._clock = clock
+        self._committed = FeedClock(clock.wall, clock.feed)
         self._board = board
         self._config = config
         self._visible = visible
@@ -141,9 +143,9 @@ class Ingest:
         Another feed goes on with the newest window that has begun; the same one with what its sensors have reported.
         """
         async with self._turn, self._database.read() as reader:
-            feed = await marks.feed(reader) or self._clock.feed
-            begins = self._closer.closed_ms is None or not feed.follows(self._clock.feed)
-            self._clock.feed = feed
+            feed = await marks.feed(reader) or self._committed.feed
+            begins = self._closer.closed_ms is None or not feed.follows(self._committed.feed)
+            self._clock.feed = self._committed.feed = feed
             await self._recorder.load(reader)
             span = await readings.span(reader)
             if begins and span is not None:
@@ -243,7 +245,7 @@ class Ingest:
         unknown: frozenset[str] = frozenset()
         if not config.register_unknown and not job.source.simulated:
             unknown = frozenset(code for code in job.batch.codes if code not in self._recorder.numbers)
-        newest = self._clock.wall() if config.may_lead(job.source) else self._clock.now()
+        newest = self._clock.wall() if config.may_lead(job.source) else self._committed.now()
         return check(
             job.batch,
             newest_ms=to_ms(newest),
@@ -269,20 +271,21 @@ class Ingest:
         """One transaction: readings, rollups and the feed's clock. Where another feed begins, so do the windows."""
         newest_ms = max(int(batch.at_ms.max(initial=0)), source.through_ms or 0)
         feed = self._feed_after(source, newest_ms)
-        begins = not source.history and not feed.follows(self._clock.feed)
+        begins = not source.history and not feed.follows(self._committed.feed)
         before_ms = self._window_before(int(batch.at_ms.min(initial=newest_ms)))
         received_ms = self._known_since(batch, source, feed)
         async with self._database.write() as writer:
             recorded = await self._recorder.record(writer, batch, received_ms)
             if begins and len(batch):
                 await marks.set_mark(writer, marks.BEGAN, from_ms(before_ms))
-            if feed != self._clock.feed:
+            if feed != self._committed.feed:
                 await marks.set_feed(writer, feed)
             if self._in_doubt:
                 await changes.tell(writer)  # what was committed then, if anything, was never published
         self._in_doubt = False
-        self._clock.feed = feed
+        self._committed.feed = feed
         if begins:
+            self._clock.feed = feed
             self._closer.resume(before_ms)
             await self._begun()
         if begins and len(batch):  # said at once: whoever was answered does not read that there is none yet
@@ -298,23 +301,25 @@ class Ingest:
         if source.history:
             return batch.at_ms
         if feed.name == source.name and source.replayed:
-            follows = feed.follows(self._clock.feed)
-            return np.maximum(batch.at_ms, to_ms(self._clock.now())) if follows else batch.at_ms
+            follows = feed.follows(self._committed.feed)
+            return np.maximum(batch.at_ms, to_ms(self._committed.now())) if follows else batch.at_ms
         return np.full(len(batch), to_ms(FeedClock(self._clock.wall, feed).now()), np.int64)
 
     def _feed_after(self, source: Source, newest_ms: int) -> Feed:
         """What feeds the system once `source` has sent up to `newest_ms`."""
         if not newest_ms or not self._config.may_lead(source):
-            return self._clock.feed
+            return self._committed.feed
         reached_at = from_ms(newest_ms) if source.replayed else None
-        return self._clock.feed.then(Feed(source.name, source.replayed, source.simulated, reached_at))
+        return self._committed.feed.then(Feed(source.name, source.replayed, source.simulated, reached_at))
 
     async def _publish(self, recorded: Recorded, source: Source) -> None:
         """Publish what is committed and the windows that close with it."""
         given, added = recorded.given, recorded.written.added
         if source.history:
+            self._clock.feed = self._committed.feed
             return
         await self._append([Record(m.sensor_id, encode(m)) for m in _messages(added, recorded.codes)])
+        self._clock.feed = self._committed.feed
         clock_ms = to_ms(self._clock.now())
         closed = self._closer.observe(given.sensor_no, given.ts_ms, source.through_ms, clock_ms, time.monotonic())
         await self._publish_ticks(closed, len(added))

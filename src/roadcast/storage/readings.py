@@ -44,6 +44,11 @@ class Rows:
     def __len__(self) -> int:
         return len(self.ts_ms)
 
+    @property
+    def since_ms(self) -> NDArray[np.int64]:
+        """From when on each counts [n]: its time, or its arrival where the sender's clock runs ahead."""
+        return np.minimum(self.ts_ms, self.received_ms)
+
     def take(self, index: NDArray[np.intp] | NDArray[np.bool_] | slice) -> "Rows":
         """The rows at `index`."""
         return Rows(self.ts_ms[index], self.sensor_no[index], self.values[index], self.received_ms[index])
@@ -251,18 +256,22 @@ async def tick_ends(reader: Reader, after: datetime, before: datetime) -> list[i
 
 
 async def newest_ms(reader: Reader) -> int | None:
-    """The time of the newest reading, or None where there is nothing."""
+    """From when on the newest reading counts (`Rows.since_ms`), or None where there is nothing."""
     ends = await span(reader)
     if ends is None:
         return None
     window = {"after": from_ms(ends[1] - DAY_MS), "until": from_ms(ends[1])}
-    select = "SELECT ts FROM readings WHERE ts > %(after)s AND ts <= %(until)s ORDER BY ts DESC LIMIT 1"
+    within = "ts > %(after)s AND ts <= %(until)s"
+    select = f"""WITH newest AS (
+        SELECT least(ts, received_at) AS since FROM readings WHERE {within} ORDER BY ts DESC LIMIT 1)
+      SELECT greatest(since, (SELECT max(least(ts, received_at)) FROM readings WHERE ts > since AND {within})) AS ts
+      FROM newest"""
     found = await copy_out(reader, select, _KEY[:1], window)
     return int(found["ts"][0]) if len(found) else None
 
 
 async def latest(reader: Reader, as_of: datetime | None = None) -> Rows:
-    """The newest reading of every sensor, by sensor number: as stored, or as known at `as_of`.
+    """The newest reading of every sensor (`Rows.since_ms`), by sensor number: as stored, or as known at `as_of`.
 
     Local days, from the newest on, say in which partitions to look. Each step looks into `STEP_DAYS` of them and then
     gives its locks back, since PostgreSQL locks every partition that a plan may touch.
@@ -298,14 +307,17 @@ async def _latest_in(reader: Reader, after: date, until: date, found: Sequence[i
     A local day lies within a day of UTC around it. The outer bounds, which are constant, keep all other partitions
     out of the plan.
     """
-    known = "" if as_of is None else "AND r.ts <= %(as_of)s"
+    source = "readings" if as_of is None else _AS_OF
+    within = "r.sensor_no = d.sensor_no AND r.ts > d.day - 1 AND r.ts < d.day + 2"
+    within += " AND r.ts > %(first)s AND r.ts < %(last)s"
+    within += "" if as_of is None else " AND r.ts <= %(as_of)s"
+    since = "least(r.ts, r.received_at)"
     select = f"""SELECT l.ts, s.sensor_no, {_SELECT_VALUES}, l.received_at
       FROM sensors s, LATERAL (
         SELECT newest.* FROM sensor_days d, LATERAL (
-          SELECT * FROM {"readings" if as_of is None else _AS_OF} r
-          WHERE r.sensor_no = d.sensor_no AND r.ts > d.day - 1 AND r.ts < d.day + 2 {known}
-            AND r.ts > %(first)s AND r.ts < %(last)s
-          ORDER BY r.ts DESC LIMIT 1) newest
+          SELECT {since} AS since FROM {source} r WHERE {within} ORDER BY r.ts DESC LIMIT 1) last, LATERAL (
+          SELECT r.* FROM {source} r WHERE {within} AND r.ts >= last.since
+          ORDER BY {since} DESC, r.ts DESC LIMIT 1) newest
         WHERE d.sensor_no = s.sensor_no AND d.day > %(after)s AND d.day <= %(until)s ORDER BY d.day DESC LIMIT 1) l
       WHERE NOT EXISTS (SELECT FROM unnest(%(found)s::integer[]) AS f(no) WHERE f.no = s.sensor_no)"""
     bounds = {"first": _midnight(after), "last": _midnight(until + timedelta(days=2))}

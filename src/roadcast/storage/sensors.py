@@ -104,7 +104,7 @@ async def links(reader: Reader) -> list[Link]:
 async def reporting(reader: Reader, since: datetime, usual_since: datetime) -> tuple[int, int]:
     """How many sensors have reported since a time, and how many on the local days since another one."""
     row = await reader.row(
-        """SELECT (SELECT count(DISTINCT sensor_no) FROM readings WHERE ts > :since) AS heard,
+        """SELECT (SELECT count(DISTINCT sensor_no) FROM readings WHERE ts > :since AND received_at > :since) AS heard,
           (SELECT count(DISTINCT sensor_no) FROM sensor_days WHERE day >= :usual) AS usual""",
         since=since,
         usual=usual_since.date(),

@@ -159,8 +159,10 @@ async def state(context: Context, present: Present) -> Response:
     values[at] = rows.values
     seen_ms = np.full(len(known), -1, np.int64)
     seen_ms[at] = rows.ts_ms
+    since = np.full(len(known), np.nan)
+    since[at] = rows.since_ms
     ratio = values[:, SPEED] / reference
-    age = np.where(seen_ms < 0, np.nan, np.maximum(to_ms(now) - seen_ms, 0) / 1000)
+    age = np.maximum(to_ms(now) - since, 0) / 1000
     document: StateDocument = {
         "as_of": now,
         "unit": speed_unit(context.units),

@@ -4,6 +4,7 @@ import time
 from datetime import datetime
 from typing import cast
 
+import numpy as np
 from fastapi import APIRouter, Request
 from fastapi.responses import PlainTextResponse, Response
 from prometheus_client import CONTENT_TYPE_LATEST
@@ -129,12 +130,12 @@ async def _ping(context: ApiContext) -> DatabaseDocument:
 
 def _data(context: ApiContext) -> DataDocument:
     rows = context.state.latest()
-    age_s = (to_ms(context.clock.now()) - rows.ts_ms) / 1000
+    age_s = np.maximum(to_ms(context.clock.now()) - rows.since_ms, 0) / 1000
     return {
         "sensors": len(context.state.sensors),
         "reporting": int((age_s <= context.stale_after_s).sum()),
         "stale": int((age_s > context.stale_after_s).sum()),
-        "newest_age_s": max(float(age_s.min()), 0.0) if len(rows) else None,
+        "newest_age_s": float(age_s.min()) if len(rows) else None,
     }
 
 
