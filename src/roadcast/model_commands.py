@@ -98,7 +98,7 @@ def list_models(settings: Settings, *, as_json: bool) -> None:
     """Every version, the newest first."""
     found = registry(settings)
     champion = found.named(MODEL)
-    known = [(version, _manifest(found, version)) for version in reversed(found.versions(MODEL))]
+    known = [(version, _manifest(found, version, champion)) for version in reversed(found.versions(MODEL))]
     if as_json:
         _print_json([_summary(version, what, champion) for version, what in known])
     elif known:
@@ -154,7 +154,8 @@ def _tell(change: Change, *, as_json: bool) -> None:
     if as_json:
         _print_json(change)
     else:
-        _print(f"{change.version} serves from {_stamp(change.effective_at)} on ({change.action.replace('_', ' ')}).")
+        who = change.version or "No version"
+        _print(f"{who} serves from {_stamp(change.effective_at)} on ({change.action.replace('_', ' ')}).")
 
 
 def _now(settings: Settings) -> datetime:
@@ -170,15 +171,17 @@ async def _newest_window(settings: Settings, address: Address) -> int | None:
 
 
 def _existing(found: Registry, version: str) -> Manifest:
+    """What is known about a version that is whole."""
     try:
-        return found.manifest(MODEL, version)
+        return found.verify(MODEL, version)
     except NotFound as error:
         raise NotFound(error.message, remedy=REMEDY) from error
 
 
-def _manifest(found: Registry, version: str) -> Manifest | ModelRefused:
+def _manifest(found: Registry, version: str, champion: str | None) -> Manifest | ModelRefused:
+    """Of the champion every byte is looked at."""
     try:
-        return found.manifest(MODEL, version)
+        return found.verify(MODEL, version) if version == champion else found.manifest(MODEL, version)
     except ModelRefused as error:
         return error
 
@@ -196,7 +199,7 @@ def _scores(verdict: Verdict) -> Table:
 
 
 def _versions(known: Sequence[tuple[str, Manifest | ModelRefused]], champion: str | None) -> Table:
-    table = Table(title=f"Versions of {MODEL}; * serves. Times are UTC, errors in mph.")
+    table = Table(title=f"Versions of {MODEL}; * is the champion. Times are UTC, errors in mph.")
     for name in ("", "version", "forecaster", "trained until", "days", "sensors", "RMSE", "skill", "evidence"):
         number = name in {"days", "sensors", "RMSE", "skill"}
         table.add_column(name, justify="right" if number else "left", no_wrap=name == "version")

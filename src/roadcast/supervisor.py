@@ -129,12 +129,10 @@ class _Supervisor:
             self._start_worker()
             if self._database is not None:
                 self._database.start()
-            while not signals.asked:
-                if self._worker.is_first and self._worker.exit_code() == EX_CONFIG:
-                    return 1
+            while not (signals.asked or self._worker.has_refused):
                 self._tend()
                 signals.wait()
-            return 0
+            return int(self._worker.has_refused)
         finally:
             self._stop()
 
@@ -160,6 +158,8 @@ class _Supervisor:
             self._porter.begin()
 
     def _tend_ended(self) -> None:
+        if self._worker.has_refused:  # it may have ended since the loop looked
+            return
         if not self._end_noted:
             self._end_noted = True
             self._worker.kill()
@@ -211,6 +211,11 @@ class _Worker:
     def exit_code(self) -> int | None:
         """How it ended; None while it runs."""
         return None if self._process is None else self._process.poll()
+
+    @property
+    def has_refused(self) -> bool:
+        """Whether the first one has ended and said why."""
+        return self.is_first and self.exit_code() == EX_CONFIG
 
     def stop(self) -> None:
         """End it, and whatever it started."""

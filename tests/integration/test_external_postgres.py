@@ -171,6 +171,24 @@ def remedy(system: System) -> str:
     return "".join(part["remedy"] for part in parts if part["name"] == "database")
 
 
+def test_a_server_that_turns_us_away_is_told_with_its_reason(external: Cluster, tmp_path: Path) -> None:
+    with System(tmp_path, **external.settings()) as system:
+        system.post(tick(40))
+        external.run("ALTER ROLE road NOLOGIN", TERMINATE)
+        try:
+            assert eventually(lambda: remedy(system).startswith("See that DB_USER may log in"))
+            time.sleep(3)
+            answer = system.client.get("/api/traffic/statistics", params={"hours": 1})
+            assert (answer.status_code, answer.json()["detail"][:34]) == (503, "The database turns Roadcast away. ")
+        finally:
+            external.run("ALTER ROLE road LOGIN")
+        assert eventually(lambda: not remedy(system))
+        assert system.post(tick(35))["accepted"] == 5
+    told = [line for line in (tmp_path / "app.log").read_text().splitlines() if "database_turns_away" in line]
+    assert len(told) == 1
+    assert 'role "road" is not permitted to log in' in told[0]
+
+
 def test_it_reads_on_while_the_server_takes_no_writes(external: Cluster, tmp_path: Path) -> None:
     read_only = "This server is read-only: point DB_HOST at the primary"
     with System(tmp_path, **external.settings()) as system:

@@ -97,8 +97,8 @@ def test_it_does_not_learn_from_a_replay_nor_where_it_is_told_not_to(address, tm
 
 
 def test_a_promotion_that_turned_out_worse_is_taken_back(address, tmp_path):
-    async def known(database, champion, naive):
-        day = (END - timedelta(days=1)).date()
+    async def known(database, champion, naive, until=END):
+        day = (until - timedelta(days=1)).date()
         groups = [Group(day, 12, name, None, 15, "low") for name in ("graph_mlp", "profile")]
         groups.append(Group(day, 23, "profile", None, 15, "low"))  # of an hour in which the champion was not scored
         measures = np.zeros((3, len(MEASURES)))
@@ -107,7 +107,7 @@ def test_a_promotion_that_turned_out_worse_is_taken_back(address, tmp_path):
         async with database.write() as writer:
             await writer.run("DELETE FROM scores")
             await scores.add(writer, groups, Sums(measures, np.zeros((3, len(RELIABILITY), TENTHS))))
-            await marks.set_mark(writer, marks.TRAINED, END)
+            await marks.set_mark(writer, marks.TRAINED, until)
 
     async def go():
         async with connected(address) as database:
@@ -123,11 +123,16 @@ def test_a_promotion_that_turned_out_worse_is_taken_back(address, tmp_path):
             back = registry.named(MODEL)
             await known(database, champion=5, naive=4)
             await retraining.look()
-            return (first, second), kept, back, registry.history(MODEL), part(retraining)
+            waits = part(retraining)
+            later = END + timedelta(days=2)
+            await known(database, champion=5, naive=4, until=later)
+            retraining._clock.wall = lambda: later
+            await retraining.look()
+            return (first, second), kept, back, registry.history(MODEL), waits
 
     (first, second), kept, back, history, said = asyncio.run(go())
     assert (kept, back) == (second, first)
-    assert (history[-1].action, history[-1].effective_at) == (Action.ROLLED_BACK, END)
-    assert np.isclose(history[-1].evidence["rmse"], 5)
-    assert len(history) == 3
-    assert said.detail.startswith(second)  # the first one has its day again
+    assert (history[2].action, history[2].effective_at) == (Action.ROLLED_BACK, END)
+    assert np.isclose(history[2].evidence["rmse"], 5)
+    assert [change.version for change in history[2:]] == [first, None]  # the first one had its day again
+    assert said.detail.startswith(second)

@@ -13,18 +13,11 @@ from roadcast.domain.clock import FeedClock
 from roadcast.forecasting.calibration import Tolerance
 from roadcast.pipeline.retraining import PROBATION, Retraining, standing
 from roadcast.pipeline.training import TrainingConfig
-from roadcast.registry.aliases import Action, Change
 from roadcast.registry.manifest import Training
 from roadcast.registry.registry import Registry
 from roadcast.services import Board
 
 NOW = datetime(2026, 3, 9, 12, tzinfo=UTC)
-
-
-def change(hours: float) -> Change:
-    """A promotion so many hours ago."""
-    at = NOW - timedelta(hours=hours)
-    return Change(action=Action.PROMOTED, version="v", effective_at=at, recorded_at=at, evidence={})
 
 
 def training(skill: float | None) -> Training:
@@ -36,7 +29,7 @@ def training(skill: float | None) -> Training:
 
 def test_skill_is_against_the_best_naive_forecaster() -> None:
     errors = {"blend": 3.0, "last_value": 6.0, "profile": 4.0, "graph_autoregression": 1.0}
-    found = standing(change(30), training(0.3), errors)
+    found = standing("v", NOW - timedelta(hours=30), training(0.3), errors)
     assert found.skill == pytest.approx(0.25)
     assert (found.rmse, found.naive_rmse) == (pytest.approx(3), pytest.approx(4))
 
@@ -56,7 +49,7 @@ def test_a_champion_has_a_day_and_must_then_be_better_than_the_naive_ones(
     hours: float, champion: float, judged: float | None, worse: bool, drifted: bool
 ) -> None:
     errors = {"last_value": 6.0, "profile": 4.0} | ({} if isnan(champion) else {"blend": champion})
-    found = standing(change(hours), training(judged), errors)
+    found = standing("v", NOW - timedelta(hours=hours), training(judged), errors)
     assert (found.is_worse(NOW), found.has_drifted(NOW)) == (worse, drifted)
     assert timedelta(days=1) == PROBATION
 

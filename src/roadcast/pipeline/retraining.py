@@ -17,7 +17,6 @@ from roadcast.errors import Conflict, NotFound, RoadcastError, StoreDown, Unavai
 from roadcast.forecasting.forecaster import NAIVE
 from roadcast.forecasting.training import TooLittleHistory, gain_of
 from roadcast.pipeline.training import Step, TrainingConfig, train
-from roadcast.registry.aliases import Change
 from roadcast.registry.manifest import ModelRefused, Training
 from roadcast.registry.registry import Registry
 from roadcast.services import Board, Status
@@ -42,12 +41,13 @@ KEPT_VERSIONS = 10
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """The champion in force, and its RMSE since then beside that of the better naive forecaster, in mph; NaN unknown.
+    """The champion in force `since`, and its RMSE beside that of the better naive forecaster, in mph; NaN unknown.
 
     Both are of the same hours and horizons.
     """
 
-    change: Change
+    version: str
+    since: datetime
     training: Training
     rmse: float
     naive_rmse: float
@@ -59,18 +59,18 @@ class Standing:
 
     def is_worse(self, now: datetime) -> bool:
         """Whether its time of probation is over, and the naive ones err less."""
-        return now - self.change.effective_at >= PROBATION and self.skill < 0
+        return now - self.since >= PROBATION and self.skill < 0
 
     def has_drifted(self, now: datetime) -> bool:
         """Whether little is left of the skill that it was judged at."""
         judged = self.training.metrics.get("skill", float("nan"))
-        return now - self.change.effective_at >= PROBATION and self.skill < DRIFTED * judged
+        return now - self.since >= PROBATION and self.skill < DRIFTED * judged
 
 
-def standing(change: Change, training: Training, errors: Mapping[str, float]) -> Standing:
+def standing(version: str, since: datetime, training: Training, errors: Mapping[str, float]) -> Standing:
     """By the RMSE of each forecaster since then, by its name."""
     naive = min((errors[name] for name in NAIVE if name in errors), default=float("nan"))
-    return Standing(change, training, errors.get(training.forecaster, float("nan")), naive)
+    return Standing(version, since, training, errors.get(training.forecaster, float("nan")), naive)
 
 
 class Retraining:
@@ -131,16 +131,17 @@ class Retraining:
         now = self._clock.now()
         history = await asyncio.to_thread(self._registry.history, MODEL)
         change = next((change for change in reversed(history) if change.effective_at <= now), None)
-        if change is None:
+        if change is None or change.version is None:
             return None
+        version = change.version
         try:
-            manifest = await asyncio.to_thread(self._registry.manifest, MODEL, change.version)
+            manifest = await asyncio.to_thread(self._registry.manifest, MODEL, version)
         except (ModelRefused, NotFound):
             return None
         begun = change.effective_at.astimezone(ZoneInfo(self._config.timezone))
         async with self._database.read() as reader:
             errors = await scores.rmse_beside(reader, manifest.training.forecaster, NAIVE, (begun.date(), begun.hour))
-        return standing(change, manifest.training, errors)
+        return standing(version, change.effective_at, manifest.training, errors)
 
     async def _due(self, champion: Standing | None, at: time) -> str:
         """Why it is time to train; empty where it is not."""
@@ -197,17 +198,17 @@ class Retraining:
         self._board.report("training", Status.OK, f"training: {step.name}, {step.done} of {step.total}")
 
     async def _take_back(self, champion: Standing) -> bool:
-        """Let the version before serve again; whether there is one."""
-        version, since = champion.change.version, f"{champion.change.effective_at:%Y-%m-%d %H:%M} UTC"
+        """Let the version before serve again, if there is one; whether nobody else was faster."""
+        version, since = champion.version, f"{champion.since:%Y-%m-%d %H:%M} UTC"
         reason = f"RMSE {champion.rmse:.3f} mph since {since}, the naive forecasters' {champion.naive_rmse:.3f}"
         found = {"reason": reason, "rmse": champion.rmse, "naive_rmse": champion.naive_rmse}
         try:
             change = await asyncio.to_thread(self._registry.rollback, MODEL, version, self._clock.now(), found)
         except Conflict:
-            self._board.report("training", Status.OK, f"{version} errs more than the naive ones, which serve: {reason}")
             return False
-        self._board.report("training", Status.OK, f"{version} was rolled back to {change.version}: {reason}")
-        log.warning("rolled_back", version=version, to=change.version, why=reason)
+        before = change.version or "no version"
+        self._board.report("training", Status.OK, f"{version} was rolled back to {before}: {reason}")
+        log.warning("rolled_back", version=version, to=before, why=reason)
         return True
 
     def _failed(self, error: RoadcastError) -> None:

@@ -32,10 +32,10 @@ class Action(StrEnum):
 
 
 class Change(msgspec.Struct, frozen=True, kw_only=True):
-    """From `effective_at`, an event time, the alias names `version`."""
+    """From `effective_at`, an event time, the alias names `version`, or none."""
 
     action: Action
-    version: str
+    version: str | None
     effective_at: AwareTime
     recorded_at: AwareTime
     evidence: Evidence
@@ -52,7 +52,7 @@ def standing(history: Sequence[Change]) -> list[str]:
     for change in history:
         if change.action is Action.ROLLED_BACK:
             del versions[-1:]
-        elif versions[-1:] != [change.version]:
+        elif change.version is not None and versions[-1:] != [change.version]:
             versions.append(change.version)
     return versions
 
@@ -68,18 +68,16 @@ def promoted(history: Sequence[Change], version: str, effective_at: datetime) ->
     return version
 
 
-def rolled_back(history: Sequence[Change], version: str) -> str:
-    """The version that a rollback of `version` returns to.
+def rolled_back(history: Sequence[Change], version: str) -> str | None:
+    """The version that a rollback of `version` returns to; None where it was the first.
 
     Raises:
-        Conflict: another version is named by now, or there is none to return to.
+        Conflict: another version is named by now.
     """
     versions = standing(history)
     if versions[-1:] != [version]:
         raise Conflict(f"{version} cannot be rolled back: {(versions or ['nothing'])[-1]} is named now.")
-    if len(versions) == 1:
-        raise Conflict(f"{version} cannot be rolled back: no other version was named before it.")
-    return versions[-2]
+    return versions[-2] if len(versions) > 1 else None
 
 
 def encode_change(change: Change) -> bytes:

@@ -117,6 +117,17 @@ class Registry:
             raise missing from None
         return decode_manifest(name, version, document)
 
+    def verify(self, name: str, version: str) -> Manifest:
+        """What is known about a version of which every byte is as it was saved.
+
+        Raises:
+            NotFound: there is no such version.
+            ModelRefused: it is damaged, incomplete, or was saved by a newer Roadcast.
+        """
+        manifest = self.manifest(name, version)
+        self._parts(manifest, version)
+        return manifest
+
     def names(self) -> list[str]:
         """The models that have a version."""
         return sorted({path.split("/")[0] for path in self._blobs.names() if path.endswith(f"/{MANIFEST}")})
@@ -160,11 +171,11 @@ class Registry:
     def rollback(
         self, name: str, version: str, effective_at: datetime, evidence: Evidence, alias: Alias = Alias.CHAMPION
     ) -> Change:
-        """Take a promotion back: from an event time on, the alias names what it named before `version`.
+        """Take a promotion back: from an event time on, the alias names what it named before `version`, if anything.
 
         Raises:
             NotFound, ModelRefused: the version before could not be loaded.
-            Conflict: the alias names another version by now, or named none before.
+            Conflict: the alias names another version by now.
         """
         return self._record(
             name,
@@ -217,7 +228,7 @@ class Registry:
         name: str,
         alias: Alias,
         action: Action,
-        choose: Callable[[Sequence[Change]], str],
+        choose: Callable[[Sequence[Change]], str | None],
         effective_at: datetime,
         evidence: Evidence,
     ) -> Change:
@@ -225,7 +236,8 @@ class Registry:
         for _ in range(_ATTEMPTS):
             history = self.history(name, alias)
             version = choose(history)
-            self._parts(self.manifest(name, version), version)
+            if version is not None:
+                self.verify(name, version)
             change = Change(
                 action=action,
                 version=version,

@@ -48,7 +48,11 @@ REMEDIES = {
     "of the database or of DB_USER.",
 }
 """What to do about a database that answers and refuses, by SQLSTATE."""
+TURNED_AWAY = "See that DB_USER may log in to DB_NAME with DB_PASSWORD: the log has the server's reason."
+"""What to do about a database that answers and lets nobody in."""
 _FULL = re.compile("too many (connections|clients)|connection slots are reserved")
+_NO_ENTRY = re.compile("FATAL: +(?!the database system)(.*)")
+"""What a server says to whom it turns away; one that starts or ends does not answer yet, or any more."""
 REMEDY = "See that PostgreSQL runs and that DB_HOST, DB_PORT, DB_USER, DB_PASSWORD and DB_NAME are right."
 """What to do about a database that cannot be used."""
 
@@ -121,6 +125,7 @@ class Database:
         self._query_timeout_s = query_timeout_s
         self._address = address
         self._pings: set[asyncio.Task[None]] = set()
+        self._turned_away = ""
         self.read_only: Unavailable | None = None
         """What a write was told, until `try_writing` finds that the server takes them."""
         event.listen(writing.sync_engine, "handle_error", _renew)
@@ -205,6 +210,7 @@ class Database:
     async def _ask(self) -> None:
         async with self.read() as reader:
             await reader.value("SELECT 1")
+        self._turned_away = ""
 
     async def listen(self, channel: LiteralString) -> AsyncGenerator[str]:
         """The payloads notified on `channel`, from a connection of its own; first an empty one, once it listens.
@@ -288,8 +294,17 @@ class Database:
         if state is not None and state.startswith(REFUSALS) and not state.startswith(CONNECTION_ENDS):
             return self._refused(state, cause)
         if isinstance(cause, psycopg.OperationalError) or (state or "").startswith(CONNECTION_ENDS):
-            return Unavailable("The database does not answer.", remedy=self._address.remedy)
+            return self._gone(cause)
         return None
+
+    def _gone(self, cause: psycopg.Error) -> Unavailable:
+        reason = _NO_ENTRY.search(str(cause))
+        if reason is None:
+            return Unavailable("The database does not answer.", remedy=self._address.remedy)
+        if reason[1] != self._turned_away:  # everyone who tries hears it: it is told once
+            self._turned_away = reason[1]
+            log.error("database_turns_away", reason=reason[1])
+        return Unavailable("The database turns Roadcast away.", remedy=TURNED_AWAY)
 
     def _refused(self, state: str, cause: psycopg.Error) -> Unavailable:
         what_to_do = REMEDIES.get(state, "The log says why.")

@@ -39,10 +39,10 @@ class VersionDocument(TypedDict):
 
 
 class ChangeDocument(TypedDict):
-    """From `effective_at`, on the feed's clock, `version` serves; `evidence` says why."""
+    """From `effective_at`, on the feed's clock, `version` serves, or none; `evidence` says why."""
 
     action: str
-    version: str
+    version: str | None
     effective_at: datetime
     recorded_at: datetime
     evidence: Mapping[str, float | str]
