@@ -259,7 +259,13 @@ class _Parts:
         self.alerts = Alerts(system.database, system.log, system.topics.alerts)
         self.desk = IncidentDesk(system.database, system.clock, self.alerts)
         self.detect = Detect(
-            system.database, system.clock, system.board, self.alerts, settings.stale_after_s, self._announce
+            system.database,
+            system.clock,
+            system.board,
+            self.alerts,
+            settings.timezone,
+            settings.stale_after_s,
+            self._announce,
         )
         self.housekeeping = Housekeeping(
             system.database,
@@ -342,6 +348,7 @@ class _Parts:
     async def _on_change(self) -> None:
         await self._reload()
         self.predict.reload()
+        self.system.board.report("changes", Status.OK)
 
     async def _train_when_loaded(self) -> None:
         await self.demo_complete.wait()

@@ -154,3 +154,17 @@ def test_a_tail_that_is_gone_holds_nobody_up(make_log):
         await log.publish("t", records(5, 6))
 
     asyncio.run(go())
+
+
+def test_a_publisher_that_waits_goes_on_when_the_tail_leaves(make_log):
+    async def go():
+        log = make_log(capacity=2, timeout_s=5.0)
+        async with log.tail("t"):
+            await log.publish("t", records(1, 2))
+            waits = asyncio.create_task(log.publish("t", records(3)))
+            await asyncio.sleep(0.05)
+            assert not waits.done()
+        async with asyncio.timeout(1):
+            await waits
+
+    asyncio.run(go())

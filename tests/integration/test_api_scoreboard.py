@@ -339,6 +339,22 @@ def test_days_are_local_ones_on_the_feeds_clock(address):
     with_scores(address, look)
 
 
+@pytest.mark.parametrize("query", [{}, {"by": "hour"}, {"by": "sensor"}])
+def test_what_is_to_come_to_a_replay_does_not_count(address, query: dict[str, str]):
+    """The store has scored a later time before."""
+
+    async def go() -> None:
+        async with connected(address) as database:
+            state = await fill(database)
+            async with database.write() as writer:
+                await writer.run("UPDATE scores SET day = day + 60")
+                await writer.run("UPDATE sensor_scores SET day = day + 60")
+            async with client(make_context(database, state)) as http:
+                assert await get(http, days=7, **query) == []
+
+    asyncio.run(go())
+
+
 def test_without_scores_there_is_nothing_to_say_and_no_row(address):
     async def look(http: httpx.AsyncClient) -> None:
         assert await get(http) == await get(http, by="sensor") == await get(http, sensor_id="A") == []

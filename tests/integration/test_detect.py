@@ -31,13 +31,13 @@ class Clock:
     now = START
 
 
-async def report(database, at, codes=("A",), *, received=None):
+async def report(database, at, codes=("A",), *, received=None, timezone="UTC"):
     values = np.full((len(codes), 4), np.nan, np.float32)
     values[:, 0] = 50
     ms = np.full(len(codes), to_ms(at), np.int64)
     batch = ReadingBatch(codes, np.arange(len(codes), dtype=np.int32), ms, values)
     async with database.write() as writer:
-        recorder = Recorder(300_000, "UTC")
+        recorder = Recorder(300_000, timezone)
         await recorder.load(writer)
         await recorder.record(writer, batch, ms if received is None else np.full_like(ms, to_ms(received)))
 
@@ -60,7 +60,7 @@ def test_a_feed_that_goes_stale_and_comes_back_is_said_once_each(address):
             board = Board(clock.wall)
             alerts = Alerts(database, log, "alerts")
             announced = []
-            detect = Detect(database, clock, board, alerts, 900.0, lambda: announced.append(1))
+            detect = Detect(database, clock, board, alerts, "UTC", 900.0, lambda: announced.append(1))
             async with log.tail("alerts") as tail:
                 await report(database, START)
                 loop = asyncio.create_task(detect.run())
@@ -91,21 +91,19 @@ def test_a_feed_that_goes_stale_and_comes_back_is_said_once_each(address):
     assert announced
 
 
-def test_a_feed_of_which_most_sensors_are_silent_is_degraded(address):
+@pytest.mark.parametrize("hours", range(1, 24, 2))
+def test_a_feed_of_which_most_sensors_are_silent_is_degraded(address, hours):
+    """At every hour of the day: the days of sensors are local."""
+    zone, now = "America/Los_Angeles", START + timedelta(hours=hours)
+
     async def go():
         async with connected(address) as database:
-            clock = FeedClock(lambda: START + timedelta(minutes=30))
+            clock = FeedClock(lambda: now)
             board = Board(clock.wall)
-            detect = Detect(database, clock, board, Alerts(database, MemoryLog(), "alerts"), 900.0, lambda: None)
-            await report(database, START, ("A", "B", "C"))
-            await report(database, START + timedelta(minutes=29))
-            loop = asyncio.create_task(detect.run())
-            async with asyncio.timeout(10):
-                while not board.parts or board.parts[-1].name != "feed":  # noqa: ASYNC110
-                    await asyncio.sleep(0.02)
-            loop.cancel()
-            with suppress(asyncio.CancelledError):
-                await loop
+            detect = Detect(database, clock, board, Alerts(database, MemoryLog(), "alerts"), zone, 900.0, lambda: None)
+            await report(database, now - timedelta(hours=12), ("A", "B", "C"), timezone=zone)
+            await report(database, now - timedelta(minutes=1), timezone=zone)
+            await detect._look()
             return board.parts[-1]
 
     feed = asyncio.run(go())
@@ -122,7 +120,7 @@ def test_readings_ahead_of_the_clock_do_not_keep_a_feed_that_ended_fresh(address
         async with connected(address) as database:
             clock = FeedClock(lambda: START + timedelta(minutes=16))
             board = Board(clock.wall)
-            detect = Detect(database, clock, board, Alerts(database, MemoryLog(), "alerts"), 900.0, lambda: None)
+            detect = Detect(database, clock, board, Alerts(database, MemoryLog(), "alerts"), "UTC", 900.0, lambda: None)
             for minute in (5, 3, 1):
                 sent = START - timedelta(minutes=minute - 1)
                 await report(database, sent + timedelta(minutes=5), received=sent)

@@ -1,18 +1,28 @@
 """Forecasts on demand, and forecasts in trouble, on a real PostgreSQL."""
 
 import asyncio
+import re
 from contextlib import asynccontextmanager
 from dataclasses import replace
 
 import numpy as np
 import psycopg
+import pytest
 from integration.databases import conninfo
+from integration.registry_process import registry_in
 from integration.test_pipeline import CODES, INTERVAL, LATER, START, replayed, running, tick
 
 from roadcast.domain.reading import ReadingBatch, Source
 from roadcast.domain.times import from_ms, to_ms
 from roadcast.errors import Unavailable
+from roadcast.forecasting.calibration import Tolerance
+from roadcast.forecasting.graph import Graph
+from roadcast.forecasting.history import TARGETS, History
 from roadcast.pipeline import explaining, memory
+from roadcast.pipeline.champion import Throne
+from roadcast.pipeline.forecaster import EngineConfig, ForecasterProcess, Learner
+from roadcast.pipeline.past import Span
+from roadcast.services import Board, Status
 from roadcast.storage import asked, forecasts
 from roadcast.streaming.messages import IssueComplete
 
@@ -260,3 +270,46 @@ def test_a_year_without_readings_is_not_walked_through(address):
     ticks = asyncio.run(go())
     assert ticks[-1] == year + 2
     assert len(ticks) < 10
+
+
+class Stuck(Learner):
+    """It learns, and can neither forecast nor explain."""
+
+    def step(self, state):
+        raise ArithmeticError
+
+    def explain(self, state, model, sensor):
+        self._engine = None
+        return super().explain(state, model, sensor)
+
+
+class StuckConfig(EngineConfig):
+    def learner(self):
+        return Stuck(self.engine())
+
+
+async def no_pieces():
+    for piece in ():
+        yield piece
+
+
+def test_a_forecaster_that_learns_and_cannot_forecast_is_tried_less_and_less(tmp_path):
+    async def go():
+        board = Board(lambda: from_ms(START))
+        throne = Throne(registry_in(tmp_path), 3, 300, board)
+        process = ForecasterProcess(StuckConfig(3, Tolerance(5, 0.1)), throne, board)
+        state, pauses, statuses = History(np.empty((0, 0, 2), np.float32), TARGETS, START, INTERVAL, "UTC"), [], []
+        for _ in range(3):
+            span = Span(0, START, 0, INTERVAL, "UTC")
+            await process.fit(span, no_pieces(), Graph(), np.empty(0, np.float32), None, START)
+            statuses.append(board.parts[-1].status)
+            if not pauses:
+                with pytest.raises(Unavailable, match="The forecaster cannot explain it"):
+                    await process.explain(state, "profile", 0)
+            assert (await process.step(state)).model == "last_value"
+            pauses.append(board.parts[-1].remedy)
+        return pauses, statuses
+
+    pauses, statuses = asyncio.run(go())
+    assert [re.search(r"in (\d+) s", said)[1] for said in pauses] == ["1", "2", "5"]
+    assert statuses == [Status.OK, Status.DEGRADED, Status.DEGRADED]

@@ -1,6 +1,7 @@
 """The training service, on a real PostgreSQL and a registry on disk."""
 
 import asyncio
+import shutil
 from datetime import UTC, datetime, time, timedelta
 
 import numpy as np
@@ -20,7 +21,7 @@ from roadcast.pipeline.training import TrainingConfig
 from roadcast.registry.aliases import Action
 from roadcast.registry.registry import Registry
 from roadcast.scoreboard import Group
-from roadcast.services import Board
+from roadcast.services import Board, Status
 from roadcast.storage import marks, scores
 
 END = from_ms(START_MS + 3 * DAY_MS)
@@ -96,19 +97,40 @@ def test_it_does_not_learn_from_a_replay_nor_where_it_is_told_not_to(address, tm
     assert names == []
 
 
-def test_a_promotion_that_turned_out_worse_is_taken_back(address, tmp_path):
-    async def known(database, champion, naive, until=END):
-        day = (until - timedelta(days=1)).date()
-        groups = [Group(day, 12, name, None, 15, "low") for name in ("graph_mlp", "profile")]
-        groups.append(Group(day, 23, "profile", None, 15, "low"))  # of an hour in which the champion was not scored
-        measures = np.zeros((3, len(MEASURES)))
-        measures[:, MEASURES.index("n")] = 1000
-        measures[:, MEASURES.index("square")] = 1000 * np.square([champion, naive, 50])
-        async with database.write() as writer:
-            await writer.run("DELETE FROM scores")
-            await scores.add(writer, groups, Sums(measures, np.zeros((3, len(RELIABILITY), TENTHS))))
-            await marks.set_mark(writer, marks.TRAINED, until)
+async def known(database, champion, naive, until=END):
+    day = (until - timedelta(days=1)).date()
+    groups = [Group(day, 12, name, None, 15, "low") for name in ("graph_mlp", "profile")]
+    groups.append(Group(day, 23, "profile", None, 15, "low"))  # of an hour in which the champion was not scored
+    measures = np.zeros((3, len(MEASURES)))
+    measures[:, MEASURES.index("n")] = 1000
+    measures[:, MEASURES.index("square")] = 1000 * np.square([champion, naive, 50])
+    async with database.write() as writer:
+        await writer.run("DELETE FROM scores")
+        await scores.add(writer, groups, Sums(measures, np.zeros((3, len(RELIABILITY), TENTHS))))
+        await marks.set_mark(writer, marks.TRAINED, until)
 
+
+def test_a_promotion_that_cannot_be_taken_back_is_told_and_training_goes_on(address, tmp_path):
+    """The version before was lost."""
+
+    async def go():
+        async with connected(address) as database:
+            retraining, registry = service(database, tmp_path)
+            first, second = saved(registry, 1), saved(registry, 2)
+            registry.promote(MODEL, first, END - timedelta(days=9), WHY)
+            registry.promote(MODEL, second, END - timedelta(days=2), WHY)
+            shutil.rmtree(tmp_path / MODEL / first)
+            await known(database, champion=5, naive=4)
+            await retraining.look()
+            return registry.named(MODEL) == second, part(retraining)
+
+    stays, said = asyncio.run(go())
+    assert stays
+    assert said.status is Status.OK
+    assert "errs more than the naive ones, which serve: The model traffic has no version" in said.detail
+
+
+def test_a_promotion_that_turned_out_worse_is_taken_back(address, tmp_path):
     async def go():
         async with connected(address) as database:
             retraining, registry = service(database, tmp_path)

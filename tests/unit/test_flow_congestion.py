@@ -3,7 +3,7 @@ import math
 import numpy as np
 import pytest
 
-from roadcast.flow.congestion import CONGESTED_BELOW, SCHEME, CongestionLevel, level, reference_speed
+from roadcast.flow.congestion import CONGESTED_BELOW, SCHEME, CongestionLevel, level, light_speeds, reference_speed
 
 
 @pytest.mark.parametrize(
@@ -40,18 +40,18 @@ def test_reference_speed_is_the_85th_percentile_of_light_traffic():
         )
         for s in range(3)
     ]
-    np.testing.assert_allclose(reference_speed(speed, occupancy), expected)
-    assert reference_speed(speed[:, 1], occupancy[:, 1]) == pytest.approx(expected[1])
+    np.testing.assert_allclose(reference_speed(light_speeds(speed, occupancy)), expected)
+    assert reference_speed(light_speeds(speed[:, 1], occupancy[:, 1])) == pytest.approx(expected[1])
 
 
 def test_a_jam_does_not_lower_the_reference():
     free, jam = np.full(300, 65.0), np.full(2000, 15.0)
     occupancy = np.concatenate([np.full(300, 0.05), np.full(2000, 0.4)])
-    assert reference_speed(np.concatenate([free, jam]), occupancy) == 65
+    assert reference_speed(light_speeds(np.concatenate([free, jam]), occupancy)) == 65
 
 
 def test_less_than_a_day_of_light_traffic_gives_no_reference():
     occupancy = np.full((288, 2), 0.05)
     occupancy[0, 0] = 0.10
-    np.testing.assert_array_equal(reference_speed(np.full((288, 2), 60.0), occupancy), [np.nan, 60.0])
-    assert np.isnan(reference_speed(np.array([]), np.array([])))
+    np.testing.assert_array_equal(reference_speed(light_speeds(np.full((288, 2), 60.0), occupancy)), [np.nan, 60.0])
+    assert np.isnan(reference_speed(np.array([])))

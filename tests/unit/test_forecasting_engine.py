@@ -216,6 +216,19 @@ def test_a_trained_model_competes_and_serves_where_it_errs_least() -> None:
     assert same_bytes(live.step(state), other)
 
 
+def test_a_forecaster_is_there_again_when_the_champion_of_its_name_goes() -> None:
+    history = noisy_days(8)
+    plain, live = fitted_until(history, 7 * DAY), fitted_until(history, 7 * DAY)
+    model, version = trained_profile(history.until(7 * DAY))
+    live.adopt(replace(model, forecaster="graph_autoregression"), version)
+    for state in states(history, 7 * DAY + 1, 7 * DAY + 10):
+        issue, other = live.step(state), plain.step(state)
+        assert list(issue.candidates) == ["last_value", "profile", "graph_autoregression"]
+        np.testing.assert_array_equal(issue.candidates["graph_autoregression"], issue.candidates["profile"])
+    live.adopt(None)
+    assert same_bytes(live.step(state), other)
+
+
 def test_of_a_trained_model_errors_are_remembered_by_version() -> None:
     history = noisy_days(8)
     live = fitted_until(history, 7 * DAY)

@@ -307,6 +307,7 @@ class Span:
 
     days: int
     first: date
+    last: date
     timezone: str
 
 

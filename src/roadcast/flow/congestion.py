@@ -5,12 +5,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from types import MappingProxyType
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from roadcast.domain.sensor import REFERENCE_PERCENTILE
+
+_Real = TypeVar("_Real", bound=np.floating[Any])
 
 LOW_OCCUPANCY = 0.10
 """Traffic below this occupancy is light: 24 vehicles per mile and lane, under the density at capacity."""
@@ -74,27 +76,29 @@ def states(speed: NDArray[np.floating[Any]], reference: NDArray[np.floating[Any]
     return np.where(np.isnan(ratio), STATES.index(UNKNOWN), len(SCHEME.cut_offs) - 1 - passed).astype(np.int64)
 
 
-def reference_speed(speed: NDArray[np.floating[Any]], occupancy: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
+def light_speeds(speed: NDArray[_Real], occupancy: NDArray[_Real]) -> NDArray[_Real]:
+    """The speeds in light traffic: at an occupancy below `LOW_OCCUPANCY`, or one that is not reported; else NaN."""
+    return np.where(occupancy >= LOW_OCCUPANCY, speed.dtype.type(np.nan), speed)
+
+
+def reference_speed(light: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
     """The 85th percentile of a sensor's speeds in light traffic, linearly interpolated between ranks.
 
-    A sample counts where speed is known and occupancy below `LOW_OCCUPANCY` or not reported.
-
     Args:
-        speed: [time] or [time, sensor].
-        occupancy: the same shape, fractions.
+        light: `light_speeds` [time] or [time, sensor].
 
     Returns:
-        [] or [sensor]; NaN where fewer than `MIN_SAMPLES` count.
+        [] or [sensor]; NaN where fewer than `MIN_SAMPLES` are known.
     """
-    if len(speed) < MIN_SAMPLES:
-        return np.full(speed.shape[1:], np.nan)
-    light = np.sort(np.where(occupancy >= LOW_OCCUPANCY, np.nan, speed).astype(np.float64), axis=0)
+    if len(light) < MIN_SAMPLES:
+        return np.full(light.shape[1:], np.nan)
+    light = np.sort(light, axis=0)
     count = np.isfinite(light).sum(axis=0)
     rank = np.maximum(count - 1, 0) * (REFERENCE_PERCENTILE / 100)
-    below, above = (_row(light, edge(rank)) for edge in (np.floor, np.ceil))
+    below, above = (_row(light, edge(rank)).astype(np.float64) for edge in (np.floor, np.ceil))
     return np.where(count >= MIN_SAMPLES, below + (above - below) * (rank % 1), np.nan)
 
 
-def _row(values: NDArray[np.float64], index: NDArray[np.float64]) -> NDArray[np.float64]:
+def _row(values: NDArray[np.floating[Any]], index: NDArray[np.float64]) -> NDArray[np.floating[Any]]:
     """values[index[s], s] for every sensor s."""
     return np.take_along_axis(values, index[np.newaxis].astype(np.intp), axis=0)[0]

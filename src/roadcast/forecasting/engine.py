@@ -103,21 +103,20 @@ class Engine:
     tolerance: Tolerance
     forecasters: Sequence[Forecaster] = QUICK
     _references: NDArray[np.float32] = field(init=False)
-    _champion: str = field(default="", init=False)
-    _contenders: dict[str, _Contender] = field(default_factory=dict[str, _Contender], init=False)
+    _champion: _Contender | None = field(default=None, init=False)
+    _own: dict[str, _Contender] = field(default_factory=dict[str, _Contender], init=False)
 
     def __post_init__(self) -> None:
         self._references = np.empty(0, np.float32)
 
     def adopt(self, champion: Trained | None, version: str = "") -> None:
         """Let a trained model compete, in place of the one before and of a forecaster of the same name; or none."""
-        self._contenders.pop(self._champion, None)
-        self._champion = champion.forecaster if champion else ""
+        self._champion = None
         if champion is not None:
             judge = self._new_judge(champion.forecaster)
             judge.calibration = deepcopy(champion.calibration)
             fitted = champion.fitted
-            self._contenders[champion.forecaster] = _Contender(version, fitted[SPEED], fitted.get(VOLUME), judge)
+            self._champion = _Contender(version, fitted[SPEED], fitted.get(VOLUME), judge)
 
     def fit(
         self, history: History, graph: Graph, reference_speed: NDArray[np.float32], past: Past | None = None
@@ -130,34 +129,33 @@ class Engine:
         version = f"{from_ms(history.end_ms):%Y-%m-%dT%H:%MZ}" if len(history) else "unfitted"
         enough = len(history) * history.interval_ms * (1 - REHEARSED_SHARE) >= DAY_MS
         task = Task(history, graph, SPEED, self.horizons, len(history), self.tolerance)
-        fitted = {forecaster.name: forecaster for forecaster in self.forecasters if forecaster.name != self._champion}
-        for name, forecaster in fitted.items():
-            before = self._contenders.get(name)
+        for forecaster in self.forecasters:
+            before = self._own.get(forecaster.name)
             speed, volume = (forecaster.fit(history, graph, target, self.horizons) for target in TARGETS)
-            judge = before.judge if before else self._new_judge(name)
-            self._contenders[name] = _Contender(version, speed, volume, judge)
-        if self._champion:  # the last one, whenever it was adopted
-            self._contenders[self._champion] = self._contenders.pop(self._champion)
-        for name, contender in self._contenders.items():
-            contender.judge.reference = reference_speed
+            judge = before.judge if before else self._new_judge(forecaster.name)
+            self._own[forecaster.name] = _Contender(version, speed, volume, judge)
+        for each in self._all:
+            each.judge.reference = reference_speed
             if past is not None:
-                self._remember(contender, past)
-            known = contender.judge.calibration
-            if enough and name in fitted and (not known.rehearsals or np.isnan(known.rmse())):
-                contender.judge.calibration = rehearse(fitted[name], task)
+                self._remember(each, past)
+        for forecaster in self.forecasters if enough else ():
+            judge = self._own[forecaster.name].judge
+            if not judge.calibration.rehearsals or np.isnan(judge.calibration.rmse()):
+                judge.calibration = rehearse(forecaster, task)
 
     def calibrations(self) -> dict[str, Calibration]:
         """What is known of every forecaster's errors, by its name, and that of its version where it was trained."""
-        return {self._key(each): each.judge.calibration for each in self._contenders.values()}
+        return {self._key(each): each.judge.calibration for each in self._all}
 
     def step(self, state: History) -> Issue:
         """Learn from the state's last tick what earlier forecasts were worth, and forecast what follows it.
 
         A tick that was stepped before is forecast again, but not learnt from twice.
         """
-        if not self._contenders:
+        if not self._own:
             self.fit(state.until(0), Graph(), np.empty(0, np.float32))
-        judged = {name: each.judge.step(each.speed, state) for name, each in self._contenders.items()}
+        words = {self._key(each): each.judge.step(each.speed, state) for each in self._all}
+        judged = {name: words[self._key(each)] for name, each in self._contenders.items()}
         served = self._served()
         word = _filled(judged[served], judged.get(Profile().name))
         _, age = last_observed(state.last(STATE_TICKS).of(SPEED))
@@ -185,12 +183,23 @@ class Engine:
             name, self._contenders[name].version, *explain(self._contenders[name].speed, profiles, state, SPEED, sensor)
         )
 
+    @property
+    def _all(self) -> list[_Contender]:
+        """Its own, and the champion."""
+        return [*self._own.values(), *([self._champion] if self._champion else [])]
+
+    @property
+    def _contenders(self) -> dict[str, _Contender]:
+        """Those that compete, by name: a champion in place of the same forecaster fitted here, as the last one."""
+        champion = {self._champion.judge.name: self._champion} if self._champion else {}
+        return {name: each for name, each in self._own.items() if name not in champion} | champion
+
     def _new_judge(self, name: str) -> Judge:
         return Judge(name, SPEED, self.tolerance, self._references, Calibration.empty(self.horizons))
 
     def _key(self, each: _Contender) -> str:
         name = each.judge.name
-        return calibration_key(name, each.version if name == self._champion else "")
+        return calibration_key(name, each.version if each is self._champion else "")
 
     def _volume(self, served: str) -> Fitted:
         """Who forecasts volumes: the one that serves, or the last of the others, where it has not learnt them."""

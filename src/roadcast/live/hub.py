@@ -6,10 +6,11 @@ client delays nobody. A frame is made when the first wants it, and encoded once 
 """
 
 import asyncio
+import time
 from collections import Counter, deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import datetime
 from enum import StrEnum
 
 from roadcast.live.documents import encode
@@ -18,7 +19,7 @@ KEPT_FRAMES = 100
 KEPT_ITEMS = 20_000
 """What a channel keeps for those who come back: so many frames, and so many documents in them."""
 
-SHARED_FOR = timedelta(seconds=1)
+SHARED_FOR_S = 1.0
 """How long whoever subscribes is given the same snapshot: after a restart thousands come at once."""
 
 Document = Mapping[str, object]
@@ -73,6 +74,7 @@ class Frame:
     at: datetime
     given: Data | Later
     _whole: str | None = None
+    _places: dict[object, list[int]] | None = None
 
     @property
     def data(self) -> Data:
@@ -87,7 +89,7 @@ class Frame:
             return True
         if isinstance(self.data, Mapping):
             return self.data.get("sensor_id") is None or self.data["sensor_id"] in sensors
-        return any(item["sensor_id"] in sensors for item in self.data)
+        return not self._of_sensor.keys().isdisjoint(sensors)
 
     def text(self, sensors: Sensors | None = None) -> str:
         """As JSON, for one who asks for `sensors`. Only the whole is kept: there may be as many filters as clients."""
@@ -101,7 +103,8 @@ class Frame:
         """As a document."""
         data = self.data
         if sensors is not None and not isinstance(data, Mapping):
-            data = [item for item in data if item["sensor_id"] in sensors]
+            places = self._of_sensor
+            data = [data[at] for at in sorted(at for sensor in sensors for at in places.get(sensor, ()))]
         return {
             "type": FRAME_TYPES[self.channel],
             "timestamp": self.at,
@@ -109,6 +112,15 @@ class Frame:
             "epoch": self.position.epoch,
             "data": data,
         }
+
+    @property
+    def _of_sensor(self) -> dict[object, list[int]]:
+        """Where in its list each sensor's documents are: looked for once, however many ask for a few sensors."""
+        if self._places is None:
+            self._places = {}
+            for at, item in enumerate(self.data if not isinstance(self.data, Mapping) else ()):
+                self._places.setdefault(item["sensor_id"], []).append(at)
+        return self._places
 
 
 class Outbox:
@@ -173,6 +185,7 @@ class _Stream:
     kept: deque[Frame] = field(default_factory=deque[Frame])
     items: int = 0
     present: Frame | None = None
+    presented_s: float = 0.0
 
     def keep(self, frame: Frame) -> None:
         self.kept.append(frame)
@@ -189,9 +202,10 @@ class _Stream:
 class Hub:
     """The channels. Everything happens at once, without waiting: no subscriber can hold another up."""
 
-    def __init__(self, queue_frames: int, epoch: str) -> None:
+    def __init__(self, queue_frames: int, epoch: str, timer: Callable[[], float] = time.monotonic) -> None:
         self.queue_frames = queue_frames
         self.epoch = epoch
+        self._timer = timer
         self.published: Counter[Channel] = Counter()
         self.dropped = 0
         self._streams = {channel: _Stream() for channel in Channel}
@@ -257,11 +271,12 @@ class Hub:
         return Frame(channel, Position(self.epoch, self._streams[channel].seq), at, data)
 
     def shared(self, channel: Channel, at: datetime, make: Callable[[], Data]) -> Frame:
-        """As `present`, but the same frame for all who ask within `SHARED_FOR`."""
-        stream = self._streams[channel]
+        """As `present`, but the same frame for all who ask within `SHARED_FOR_S`."""
+        stream, now_s = self._streams[channel], self._timer()
         last = stream.present
-        if last is None or last.position.seq != stream.seq or at - last.at >= SHARED_FOR:
+        if last is None or last.position.seq != stream.seq or now_s - stream.presented_s >= SHARED_FOR_S:
             last = stream.present = self.present(channel, at, make())
+            stream.presented_s = now_s
         return last
 
     def newest(self, channel: Channel) -> Frame | None:

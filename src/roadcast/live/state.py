@@ -13,11 +13,10 @@ from roadcast.storage.readings import Rows
 
 @dataclass(slots=True)
 class LiveState:
-    """Written by the relay alone. `version` moves with every change, so that answers can be kept per version."""
+    """Written by the relay alone."""
 
     sensors: dict[int, Sensor] = field(default_factory=dict[int, Sensor])
     numbers: dict[str, int] = field(default_factory=dict[str, int])
-    version: int = 0
     _issue: Callable[[], IssuedRows] | None = None
     _at_ms: NDArray[np.int64] = field(default_factory=lambda: np.full(64, -1, np.int64))
     _received_ms: NDArray[np.int64] = field(default_factory=lambda: np.full(64, -1, np.int64))
@@ -28,7 +27,6 @@ class LiveState:
         self.sensors = sensors
         self.numbers = {sensor.sensor_id: number for number, sensor in sensors.items()}
         self._grow(max(sensors, default=0))
-        self.version += 1
 
     def observe(self, rows: Rows) -> None:
         """Take in readings; an older one than the sensor's newest changes nothing, one of the same time replaces it.
@@ -48,7 +46,6 @@ class LiveState:
         self._at_ms[number] = rows.ts_ms[order]
         self._received_ms[number] = rows.received_ms[order]
         self._values[number] = rows.values[order]
-        self.version += 1
 
     @property
     def issue(self) -> IssuedRows | None:
@@ -61,13 +58,11 @@ class LiveState:
         Another feed's may be of an earlier time.
         """
         self._issue = issue
-        self.version += 1
 
     def forget(self) -> None:
         """Forget readings and issue, to read them again from the store."""
         self._at_ms[:] = self._received_ms[:] = -1
         self._issue = None
-        self.version += 1
 
     def latest(self, sensor_no: int | None = None) -> Rows:
         """The newest reading of each sensor that has one, by number, or of one sensor."""

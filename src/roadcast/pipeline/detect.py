@@ -4,6 +4,7 @@ import asyncio
 import time
 from collections.abc import Callable
 from datetime import timedelta
+from zoneinfo import ZoneInfo
 
 import structlog
 
@@ -40,6 +41,7 @@ class Detect:
         clock: FeedClock,
         board: Board,
         alerts: Alerts,
+        timezone: str,
         stale_after_s: float,
         announce: Callable[[], None],
     ) -> None:
@@ -47,6 +49,7 @@ class Detect:
         self._clock = clock
         self._board = board
         self._alerts = alerts
+        self._zone = ZoneInfo(timezone)
         self._stale_after = timedelta(seconds=stale_after_s)
         self._announce = announce
         self._misses = 0
@@ -103,7 +106,8 @@ class Detect:
     async def _count_silent(self, reader: Reader) -> str:
         """What to say where too many sensors of the last days are silent; else nothing."""
         now = self._clock.now()
-        heard, usual = await sensors.reporting(reader, now - self._stale_after, now - timedelta(days=1))
+        yesterday = (now - timedelta(days=1)).astimezone(self._zone).date()
+        heard, usual = await sensors.reporting(reader, now - self._stale_after, yesterday)
         if usual - heard <= SILENT_SHARE * usual:
             return ""
         seconds = self._stale_after.total_seconds()

@@ -29,6 +29,8 @@ log = structlog.get_logger()
 
 STEP_TIMEOUT_S = 60.0
 EXPLAIN_TIMEOUT_S = 60.0
+EXPLAIN_AGAIN_S = 60
+"""After so long it may be asked again what could not be explained: the model may be another by then."""
 FIT_TIMEOUT_S = 900.0
 DOUBTED_AFTER = 2
 """So many failed steps in a row are blamed on the promoted model, where there is one."""
@@ -72,9 +74,12 @@ class Learner(Gathering):
         """The engine's next step."""
         return self._engine.step(state)
 
-    def explain(self, state: History, model: str, sensor: int) -> Explained:
-        """What the engine says of a forecast."""
-        return self._engine.explain(state, model, sensor)
+    def explain(self, state: History, model: str, sensor: int) -> Explained | str:
+        """What the engine says of a forecast, or why it cannot: the forecasts go on."""
+        try:
+            return self._engine.explain(state, model, sensor)
+        except Exception as error:  # noqa: BLE001 - an installed package's may raise anything
+            return repr(error)
 
 
 class ForecasterProcess:
@@ -90,6 +95,7 @@ class ForecasterProcess:
         self._retry_at_s = 0.0
         self._failures = 0
         self._failed_steps = 0
+        self._fitted = ""
 
     @property
     def is_new(self) -> bool:
@@ -126,8 +132,9 @@ class ForecasterProcess:
         except ChildDown as error:
             self._down(error)
         else:
-            self._failures = 0
-            self._board.report("forecaster", Status.OK, f"fitted on {ticks} ticks of {span.sensors} sensors")
+            self._fitted = f"fitted on {ticks} ticks of {span.sensors} sensors"
+            if not self._failures:
+                self._board.report("forecaster", Status.OK, self._fitted)
             log.info("fitted", ticks=ticks, sensors=span.sensors, seconds=round(time.monotonic() - began, 2))
 
     async def step(self, state: History) -> Issue:
@@ -142,7 +149,9 @@ class ForecasterProcess:
                     self._throne.distrust()
                 self._down(error)
             else:
-                self._failed_steps = 0
+                if self._failures:  # one that can only be fitted is not well
+                    self._board.report("forecaster", Status.OK, self._fitted)
+                self._failures = self._failed_steps = 0
                 return issue
         return replace(self._fallback.step(state), calibrations={})
 
@@ -164,14 +173,20 @@ class ForecasterProcess:
         """What a model's forecasts of a sensor are made of.
 
         Raises:
-            Unavailable: the process is down.
+            Unavailable: the process is down, or the forecaster cannot say.
         """
         if self._child.running:
             try:
                 answer = await self._child.call("explain", state, model, sensor, timeout_s=EXPLAIN_TIMEOUT_S)
-                return cast("Explained", answer)
             except ChildDown as error:
                 self._down(error)
+            else:
+                if isinstance(answer, str):
+                    log.error("explanation_failed", model=model, reason=answer)
+                    raise Unavailable(
+                        "The forecaster cannot explain it; the log says why.", retry_after_s=EXPLAIN_AGAIN_S
+                    )
+                return cast("Explained", answer)
         pause_s = max(1, math.ceil(self._retry_at_s - time.monotonic()))
         raise Unavailable("The forecaster's process is not there to explain anything.", retry_after_s=pause_s)
 

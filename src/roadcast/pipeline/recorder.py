@@ -1,6 +1,7 @@
 """Recording: readings and their rollups, in the caller's transaction."""
 
 import asyncio
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, time, timedelta
@@ -12,7 +13,8 @@ from numpy.typing import NDArray
 from roadcast.domain.reading import OCCUPANCY, SPEED, ReadingBatch
 from roadcast.domain.sensor import Sensor, free_speeds
 from roadcast.domain.times import DAY_MS, EPOCH, HOUR_MS, from_ms, to_ms, utc_offset_ms
-from roadcast.flow.congestion import CONGESTED_BELOW, reference_speed
+from roadcast.flow.congestion import CONGESTED_BELOW, light_speeds, reference_speed
+from roadcast.pipeline.past import READ_CELLS
 from roadcast.storage import marks, readings, rollups, sensors
 from roadcast.storage.engine import BULK_TIMEOUT_S, Database, Reader, Writer
 from roadcast.storage.partitions import Partitions
@@ -21,6 +23,8 @@ from roadcast.windows import group, local_day, row_sums, tick_end, tick_grid
 
 REFERENCE_DAYS = 28
 """How far back reference speeds look: four weeks hold every kind of day."""
+AT_ONCE = 256
+"""Reference speeds that are computed together."""
 LEARNT = "references"
 """The fact that changes whenever reference speeds are learnt."""
 _SHARE_REFERENCES = "SELECT pg_advisory_xact_lock_shared(hashtext('references'), 0)"
@@ -197,10 +201,9 @@ async def learn_references(
     await writer.run(_OWN_REFERENCES)
     known = await sensors.every(writer)
     lacking = [number for number, sensor in known.items() if sensor.reference_speed is None]
-    rows = readings.NOTHING
-    if lacking:
-        rows = await readings.between(writer, until_ms - REFERENCE_DAYS * DAY_MS, until_ms, lacking)
-    learnt = await asyncio.to_thread(_references, rows, lacking, recorder.interval_ms, until_ms)
+    light = await _light_speeds(writer, lacking, recorder.interval_ms, until_ms)
+    speeds = await asyncio.to_thread(_reference_speeds, light)
+    learnt = {number: speed for number, speed in zip(lacking, speeds, strict=True) if not np.isnan(speed)}
     if learnt:
         await sensors.set_reference_speeds(writer, learnt, None if for_all_times else from_ms(until_ms))
         await marks.set_meta(writer, LEARNT, uuid4().hex)
@@ -208,20 +211,38 @@ async def learn_references(
     return learnt
 
 
-def _references(rows: Rows, lacking: Sequence[int], interval_ms: int, until_ms: int) -> dict[int, float]:
-    """The reference speeds that the readings of sensors give, in mph by number."""
-    if not len(rows):
-        return {}
-    column = np.zeros(max(lacking) + 1, np.int32)
-    column[lacking] = np.arange(len(lacking))
+async def _light_speeds(reader: Reader, numbers: Sequence[int], interval_ms: int, until_ms: int) -> NDArray[np.float32]:
+    """The speeds in light traffic that sensors have had in the last REFERENCE_DAYS, [ticks, sensors].
+
+    Piece by piece, of which this is all that is kept: these may be all sensors of a state.
+    """
+    ends = await readings.span(reader)
+    if ends is None or not numbers:
+        return np.empty((0, len(numbers)), np.float32)
+    until_ms = math.ceil(until_ms / interval_ms) * interval_ms
+    ticks = max(0, min(until_ms - ends[0] + interval_ms, REFERENCE_DAYS * DAY_MS) // interval_ms)
+    light = np.full((ticks, len(numbers)), np.nan, np.float32)
+    column = np.zeros(max(numbers) + 1, np.int32)
+    column[numbers] = np.arange(len(numbers))
+    step = max(1, READ_CELLS // len(numbers))
+    for last in range(ticks, 0, -step):
+        n, end_ms = min(step, last), until_ms - (ticks - last) * interval_ms
+        rows = await readings.between(reader, end_ms - n * interval_ms, end_ms, numbers)
+        if len(rows):
+            light[last - n : last] = await asyncio.to_thread(_light, rows, column, end_ms, n, interval_ms)
+    return light
+
+
+def _light(rows: Rows, column: NDArray[np.int32], end_ms: int, ticks: int, interval_ms: int) -> NDArray[np.float32]:
+    sensors = int(column.max()) + 1
     grid = tick_grid(
-        column[rows.sensor_no],
-        rows.ts_ms,
-        rows.values,
-        end_ms=until_ms,
-        ticks=(until_ms - int(rows.ts_ms[0])) // interval_ms + 1,
-        sensors=len(lacking),
-        interval_ms=interval_ms,
-    )
-    speeds = reference_speed(grid[:, :, SPEED], grid[:, :, OCCUPANCY])
-    return {number: speed for number, speed in zip(lacking, speeds.tolist(), strict=True) if not np.isnan(speed)}
+        column[rows.sensor_no], rows.ts_ms, rows.values,
+        end_ms=end_ms, ticks=ticks, sensors=sensors, interval_ms=interval_ms,
+    )  # fmt: skip
+    return light_speeds(grid[:, :, SPEED], grid[:, :, OCCUPANCY])
+
+
+def _reference_speeds(light: NDArray[np.float32]) -> list[float]:
+    """In mph by column."""
+    parts = [reference_speed(light[:, at : at + AT_ONCE]) for at in range(0, light.shape[1], AT_ONCE)]
+    return np.concatenate(parts).tolist() if parts else []

@@ -198,13 +198,16 @@ class Retraining:
         self._board.report("training", Status.OK, f"training: {step.name}, {step.done} of {step.total}")
 
     async def _take_back(self, champion: Standing) -> bool:
-        """Let the version before serve again, if there is one; whether nobody else was faster."""
+        """Let the version before serve again, or none if it was the first; whether that can be."""
         version, since = champion.version, f"{champion.since:%Y-%m-%d %H:%M} UTC"
         reason = f"RMSE {champion.rmse:.3f} mph since {since}, the naive forecasters' {champion.naive_rmse:.3f}"
         found = {"reason": reason, "rmse": champion.rmse, "naive_rmse": champion.naive_rmse}
         try:
             change = await asyncio.to_thread(self._registry.rollback, MODEL, version, self._clock.now(), found)
-        except Conflict:
+        except (Conflict, NotFound, ModelRefused) as error:
+            self._board.report(
+                "training", Status.OK, f"{version} errs more than the naive ones, which serve: {error.message}"
+            )
             return False
         before = change.version or "no version"
         self._board.report("training", Status.OK, f"{version} was rolled back to {before}: {reason}")

@@ -30,6 +30,7 @@ from roadcast.pipeline.past import FIT_DAYS, Gathering, Network, Span, hand_over
 from roadcast.registry.aliases import Evidence
 from roadcast.registry.manifest import ModelRefused, Training
 from roadcast.registry.registry import Model, Registry
+from roadcast.storage import rollups
 from roadcast.storage.engine import Database
 
 NICE = 10
@@ -270,7 +271,10 @@ async def _plan(
         span = await Span.read(
             reader, network, end_ms, config.interval_ms, config.timezone, config.days, config.holidays
         )
-    config.candidates(network.size)  # before anything takes long
+        has_speeds = await rollups.has_speeds(reader, from_ms(end_ms - span.ticks * config.interval_ms))
+    if not has_speeds:  # before anything takes long
+        raise TooLittleHistory("No speed is stored.", remedy=REMEDY)
+    config.candidates(network.size)
     await hand_over(child, span, read_pieces(database, span), lambda ticks: heard(Step(READING, ticks, span.ticks)))
     plan = await child.call("plan", network.graph, incumbent.learnt_ms, timeout_s=STEP_TIMEOUT_S)
     if isinstance(plan, TooLittleHistory):

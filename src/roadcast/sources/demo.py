@@ -24,7 +24,7 @@ from roadcast.domain.reading import OCCUPANCY, SPEED, Account, ReadingBatch, Sou
 from roadcast.domain.sensor import Link, Sensor
 from roadcast.domain.times import EPOCH, to_ms
 from roadcast.flow.closures import CorridorIncident
-from roadcast.flow.congestion import reference_speed
+from roadcast.flow.congestion import light_speeds, reference_speed
 from roadcast.flow.corridor import CorridorDay, simulate_days
 from roadcast.flow.road import Corridor, demo_corridor
 
@@ -147,7 +147,7 @@ class DemoFeed:
     def _sensors(self, days: Sequence[CorridorDay]) -> list[Sensor]:
         """The corridor's sensors with the reference speeds that these days show."""
         values = np.concatenate([day.values for day in days])
-        speeds = reference_speed(values[:, :, SPEED], values[:, :, OCCUPANCY]).tolist()
+        speeds = reference_speed(light_speeds(values[:, :, SPEED], values[:, :, OCCUPANCY])).tolist()
         return [
             replace(sensor, reference_speed=None if math.isnan(speed) else speed)
             for sensor, speed in zip(self._corridor.sensors, speeds, strict=True)

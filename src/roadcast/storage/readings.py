@@ -310,7 +310,6 @@ async def _latest_in(reader: Reader, after: date, until: date, found: Sequence[i
     source = "readings" if as_of is None else _AS_OF
     within = "r.sensor_no = d.sensor_no AND r.ts > d.day - 1 AND r.ts < d.day + 2"
     within += " AND r.ts > %(first)s AND r.ts < %(last)s"
-    within += "" if as_of is None else " AND r.ts <= %(as_of)s"
     since = "least(r.ts, r.received_at)"
     select = f"""SELECT l.ts, s.sensor_no, {_SELECT_VALUES}, l.received_at
       FROM sensors s, LATERAL (

@@ -87,6 +87,13 @@ async def days(reader: Reader) -> list[datetime]:
     return [row["start"] for row in rows]
 
 
+async def has_speeds(reader: Reader, since: datetime) -> bool:
+    """Whether any speed was measured after a time."""
+    return bool(
+        await reader.value("SELECT EXISTS (SELECT FROM ticks WHERE tick_end > :since AND speed_n > 0)", since=since)
+    )
+
+
 async def forget(writer: Writer, day: date) -> None:
     """Take out the ticks of a UTC day and what there is of the same local day, to compute them again."""
     await writer.run(

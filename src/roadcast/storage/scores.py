@@ -122,13 +122,14 @@ async def _copy_by_sensor(writer: Writer, day: date, keys: NDArray[np.int64], su
 async def since(
     reader: Reader,
     first: date,
+    last: date = date.max,
     *,
     horizon_minutes: int | None = None,
     state: str | None = None,
     hour: int | None = None,
     by_hour: bool = False,
 ) -> list[Score]:
-    """The scores of the local days from `first` on by state, and by hour where asked; of one horizon, state, hour."""
+    """The scores of local days by state, and by hour where asked; of one horizon, state, hour."""
     hours = "hour" if by_hour else "NULL::smallint"
     where = "AND horizon_minutes = :horizon " if horizon_minutes is not None else ""
     where += "AND state = :state " if state is not None else ""
@@ -140,9 +141,10 @@ async def since(
     )
     rows = await reader.rows(
         f"""SELECT {_MODEL} AS model, horizon_minutes, state, {hours} AS hour, {measures}, {tenths}
-        FROM scores JOIN models m USING (model_no) WHERE day >= :first {where}
+        FROM scores JOIN models m USING (model_no) WHERE day BETWEEN :first AND :last {where}
         GROUP BY 1, 2, 3, 4 ORDER BY 1, 2, 3, 4""",
         first=first,
+        last=last,
         horizon=horizon_minutes,
         state=state,
         hour=hour,
@@ -183,14 +185,15 @@ async def rmse_beside(reader: Reader, model: str, others: Sequence[str], after: 
 
 
 async def worst_sensors(
-    reader: Reader, first: date, model: str, step: int | None, limit: int, offset: int
+    reader: Reader, first: date, last: date, model: str, step: int | None, limit: int, offset: int
 ) -> list[tuple[int, int]]:
-    """Sensors and steps (from 1) in the order of a forecaster's mean absolute error since a local day, worst first."""
+    """Sensors and steps (from 1) in the order of a forecaster's mean absolute error on local days, worst first."""
     chosen = _of_sensors("AND (CAST(:step AS integer) IS NULL OR step = :step)")
     rows = await reader.rows(
         f"""SELECT sensor_no, step FROM ({chosen}) AS summed
         ORDER BY absolute / n DESC, sensor_no, step LIMIT :limit OFFSET :offset""",
         first=first,
+        last=last,
         models=[model],
         step=step,
         limit=limit,
@@ -200,12 +203,11 @@ async def worst_sensors(
 
 
 async def of_sensors(
-    reader: Reader, first: date, models: Sequence[str], sensors: Sequence[int], step_minutes: int
+    reader: Reader, first: date, last: date, models: Sequence[str], sensors: Sequence[int], step_minutes: int
 ) -> list[Score]:
-    """The scores of these sensors and forecasters since a local day, at every horizon."""
-    rows = await reader.rows(
-        _of_sensors("AND sensor_no = ANY(:sensors)"), first=first, models=list(models), sensors=list(sensors)
-    )
+    """The scores of these sensors and forecasters on local days, at every horizon."""
+    of_these = _of_sensors("AND sensor_no = ANY(:sensors)")
+    rows = await reader.rows(of_these, first=first, last=last, models=list(models), sensors=list(sensors))
     return [
         Score(
             row["model"],
@@ -221,7 +223,7 @@ def _of_sensors(where: str) -> str:
     sums = ", ".join(f"sum({name}[step]) AS {name}" for name in BY_SENSOR)
     return f"""SELECT {_MODEL} AS model, sensor_no, step, {sums}
       FROM sensor_scores JOIN models m USING (model_no), generate_series(1, horizons) AS step
-      WHERE day >= :first AND m.candidates = '{{}}' AND m.name = ANY(:models) {where}
+      WHERE day BETWEEN :first AND :last AND m.candidates = '{{}}' AND m.name = ANY(:models) {where}
       GROUP BY 1, 2, 3 HAVING sum(n[step]) > 0"""
 
 

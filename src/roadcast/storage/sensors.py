@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import fields
-from datetime import datetime
+from datetime import date, datetime
 
 from roadcast.domain.sensor import Link, Sensor
 from roadcast.storage.engine import Reader, Row, Writer
@@ -101,12 +101,12 @@ async def links(reader: Reader) -> list[Link]:
     return [Link(row["from_sensor"], row["to_sensor"], row["distance_mi"], row["weight"]) for row in rows]
 
 
-async def reporting(reader: Reader, since: datetime, usual_since: datetime) -> tuple[int, int]:
-    """How many sensors have reported since a time, and how many on the local days since another one."""
+async def reporting(reader: Reader, since: datetime, usual_since: date) -> tuple[int, int]:
+    """How many sensors have reported since a time, and how many on the local days from one on."""
     row = await reader.row(
         """SELECT (SELECT count(DISTINCT sensor_no) FROM readings WHERE ts > :since AND received_at > :since) AS heard,
           (SELECT count(DISTINCT sensor_no) FROM sensor_days WHERE day >= :usual) AS usual""",
         since=since,
-        usual=usual_since.date(),
+        usual=usual_since,
     )
     return (0, 0) if row is None else (row["heard"], row["usual"])

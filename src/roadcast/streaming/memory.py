@@ -108,3 +108,5 @@ class MemoryLog:
         finally:
             place.tails.discard(subscription)
             place.trim()
+            async with place.changed:
+                place.changed.notify_all()

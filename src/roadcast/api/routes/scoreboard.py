@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import date, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Annotated
 from zoneinfo import ZoneInfo
 
@@ -80,11 +80,17 @@ async def accuracy_of(
     async with context.database.read() as reader:
         await _expect_forecaster(reader, model)
         if by_sensor:
-            page = _Page(span.first, model or SERVED, horizon_minutes, limit, after.first if after else 0)
+            page = _Page(span, model or SERVED, horizon_minutes, limit, after.first if after else 0)
             found, following = await _sensors(reader, context, page)
         elif sensor is None:
             sums = await scores.since(
-                reader, span.first, horizon_minutes=horizon_minutes, state=state, hour=hour, by_hour=by == "hour"
+                reader,
+                span.first,
+                span.last,
+                horizon_minutes=horizon_minutes,
+                state=state,
+                hour=hour,
+                by_hour=by == "hour",
             )
             found = accuracy(sums, context.units, filters)
         else:
@@ -111,8 +117,10 @@ async def _expect_forecaster(reader: Reader, model: str | None) -> None:
 
 
 def _span(context: ApiContext, days: int) -> Span:
-    since = context.clock.now() - timedelta(days=days)
-    return Span(days, since.astimezone(ZoneInfo(context.timezone)).date(), context.timezone)
+    """Up to the clock's own day: a store may hold scores of what is to come to a replay."""
+    now, zone = context.clock.now(), ZoneInfo(context.timezone)
+    first, last = ((now - timedelta(days=back)).astimezone(zone).date() for back in (days, 0))
+    return Span(days, first, last, context.timezone)
 
 
 def _only(found: Iterable[Score], horizon_minutes: int | None, state: str | None, hour: int | None) -> list[Score]:
@@ -130,7 +138,7 @@ def _only(found: Iterable[Score], horizon_minutes: int | None, state: str | None
 class _Page:
     """Which page of the sensors is wanted, by the error of which forecaster."""
 
-    first: date
+    days: Span
     model: str
     horizon_minutes: int | None
     limit: int
@@ -141,9 +149,10 @@ async def _sensors(reader: Reader, context: ApiContext, page: _Page) -> tuple[li
     """Sensors and horizons, worst first, and where the next page begins."""
     minutes = context.interval_s // 60
     step = None if page.horizon_minutes is None else page.horizon_minutes // minutes
-    worst = await scores.worst_sensors(reader, page.first, page.model, step, page.limit + 1, page.offset)
+    first, last = page.days.first, page.days.last
+    worst = await scores.worst_sensors(reader, first, last, page.model, step, page.limit + 1, page.offset)
     numbers = sorted({number for number, _ in worst})
-    sums = await scores.of_sensors(reader, page.first, sorted({page.model, *NAIVE}), numbers, minutes)
+    sums = await scores.of_sensors(reader, first, last, sorted({page.model, *NAIVE}), numbers, minutes)
     errors: dict[int, dict[tuple[int, str], Errors]] = {number: {} for number in numbers}
     for score in sums:
         errors[score.sensor_no or 0][score.horizon_minutes, score.model] = Errors([score])
