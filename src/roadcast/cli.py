@@ -224,14 +224,16 @@ def backtest(
     *,
     file: FileArgument,
     test_from: Annotated[
-        int | None, typer.Option(help="The first row (tick) of the test; by default of --split.")
+        int | None, typer.Option(help="The first row of the test: a window that holds readings; by default of --split.")
     ] = None,
-    split: Annotated[float, typer.Option(help="Share of the file that is learnt from.")] = 0.8,
+    split: Annotated[float, typer.Option(help="Share of the file's rows that is learnt from.")] = 0.8,
     protocol: Annotated[
         Protocol, typer.Option(help="Errors up to each horizon together, or of each step.")
     ] = Protocol.POOLED,
     horizons: Annotated[str, typer.Option(help="Steps ahead, comma-separated.")] = "3,6,9,12",
-    mask_zeros: Annotated[bool, typer.Option(help="Read zeros as missing.")] = False,
+    mask_zeros: Annotated[
+        bool | None, typer.Option(help="Read zeros as missing; by default where import does.", show_default=False)
+    ] = None,
     models: Annotated[str | None, typer.Option(help="Forecasters, comma-separated; by default all.")] = None,
     seed: Annotated[int, typer.Option(help="Seed of those that learn by chance.")] = 0,
     json: Annotated[Path | None, typer.Option(help="File for the numbers.")] = None,

@@ -9,6 +9,7 @@ from datetime import date, timedelta
 from pathlib import Path
 
 import httpx
+import numpy as np
 import orjson
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
@@ -196,7 +197,7 @@ class BacktestWish:
     names: Sequence[str]
     seed: int
     pooled: bool
-    mask_zeros: bool
+    mask_zeros: bool | None
     holidays: tuple[int, ...] = ()
     added: Sequence[Added] = ()
 
@@ -210,16 +211,18 @@ class BacktestWish:
 
     def task(self, found: Recording) -> Task:
         """What is forecast; which ticks may be learnt from."""
-        ticks, horizons = len(found.history), max(self.steps)
-        test_from = int(ticks * self.split) if self.test_from is None else self.test_from
+        ticks, horizons, rows = len(found.history), max(self.steps), found.rows
+        row = int(len(rows) * self.split) if self.test_from is None else self.test_from
         latest = ticks - WINDOW - horizons
         if latest < 1:
             raise SourceError(
                 f"{ticks} ticks: expected at least {ticks + 1 - latest}, of which 1 is learnt from, and {WINDOW} of "
                 f"input and {horizons} ahead are the test"
             )
-        if not 0 < test_from <= latest:
-            raise SourceError(f"the test begins at row {test_from} of {ticks}: expected one from 1 to {latest}")
+        last = int(np.searchsorted(rows, latest, "right")) - 1
+        if not 0 < row <= last:
+            raise SourceError(f"the test begins at row {row} of {len(rows)}: expected one from 1 to {last}")
+        test_from = int(rows[row])
         absolute = absolute_tolerance(self.variable, found.history.interval_ms // 1000) * judged_unit(self.variable)
         tolerance = Tolerance(absolute, TOLERANCE_SHARE)
         return Task(found.history, found.graph, self.variable, horizons, test_from, tolerance)
@@ -277,6 +280,7 @@ def _backtest_document(findings: Findings, wish: BacktestWish) -> dict[str, obje
             "interval_s": history.interval_ms // 1000,
             "protocol": "pooled" if findings.pooled else "step",
             "test_from": findings.task.test_from,
+            "test_begins": rfc3339(findings.test_begins),
             "ticks": len(history),
             "sensors": history.sensors,
             "mask_zeros": wish.mask_zeros,

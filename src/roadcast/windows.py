@@ -233,7 +233,7 @@ class Closer:
             ends = np.unique(tick_end(at_ms, self.interval_ms))
             self._held.update(ends[ends > self.closed_ms].tolist())
             self._await(clock_ms, now_s)
-        return self._close(max(self._complete_ms(), through_ms or 0), clock_ms)
+        return self._close(max(self._complete_ms(clock_ms), through_ms or 0), clock_ms)
 
     def wait(self, clock_ms: int, now_s: float) -> list[int]:
         """The windows that close without a reading: they are over now, or nothing has come for a while."""
@@ -254,9 +254,10 @@ class Closer:
         self._awaited_ms = self._end_before(min(int(self._heard_ms.max()), clock_ms))
         self._waiting_since_s = now_s
 
-    def _complete_ms(self) -> int:
-        """The time up to which the windows are complete."""
-        heard = self._heard_ms[self._heard_ms > self._heard_ms.max() - self.ACTIVE_TICKS * self.interval_ms]
+    def _complete_ms(self, clock_ms: int) -> int:
+        """The time up to which the windows are complete. Who is active is not told by a detector's fast clock."""
+        newest_ms = min(int(self._heard_ms.max()), clock_ms)
+        heard = self._heard_ms[self._heard_ms > newest_ms - self.ACTIVE_TICKS * self.interval_ms]
         active = np.sort(heard)
         return max(int(active[0]), int(active[(len(active) - 1) // 2]) - self.interval_ms)
 

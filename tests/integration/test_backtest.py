@@ -36,7 +36,8 @@ from roadcast.sources.formats import FormatOptions, open_source
 
 DAY, SENSORS = 288, 4
 MEASURES = ["count", "mae", "rmse", "mape", "bias", "coverage_80", "coverage_90", "winkler_80", "winkler_90", "ece"]
-KEYS = ["forecaster", "horizon_steps", "horizon_minutes", *MEASURES, "train_cpu_s", "peak_mb"]
+CONGESTED = ["coverage_80_congested", "coverage_90_congested"]
+KEYS = ["forecaster", "horizon_steps", "horizon_minutes", *MEASURES, *CONGESTED, "train_cpu_s", "peak_mb"]
 """Of a row."""
 NET, TREES = GraphMlp(training=Training(hidden=(8,), epochs=1)), GradientBoosting(cases=5_000, trees=5, leaves=7)
 WITH_TREES: tuple[Forecaster, ...] = () if why_no_trees() else (TREES, Blend(net=NET, trees=TREES))
@@ -99,7 +100,8 @@ def test_its_numbers_are_those_of_the_file(
     assert list(found) == ["served", "task", "rows"]
     assert found["task"] == {
         "file": "speeds.csv", "variable": "speed", "unit": "mph", "interval_s": 300, "protocol": "pooled",
-        "test_from": test_from, "ticks": 3 * DAY, "sensors": values.shape[1], "mask_zeros": False, "seed": 0,
+        "test_from": test_from, "ticks": 3 * DAY, "sensors": values.shape[1], "mask_zeros": None, "seed": 0,
+        "test_begins": "2025-03-05T04:15:00Z",
     }  # fmt: skip
     assert [row["horizon_minutes"] for row in found["rows"]] == [5, 15, 5, 15]
     assert found["served"] in {"last_value", "profile"}
@@ -285,6 +287,35 @@ def test_no_row_of_the_test_has_part_in_what_is_fitted_or_chosen(tmp_path: Path)
     assert errors[0] == errors[1]
     assert np.isfinite(errors[0]).all()
     assert chosen[0] == chosen[1]
+
+
+def test_nor_has_a_sensor_that_is_first_heard_in_it(tmp_path: Path) -> None:
+    """Though its column is the first of the file: draws by chance would all be others."""
+    values, test_from = speeds(3 * DAY), int(2.4 * DAY)
+    late = np.full((len(values), 1), np.nan)
+    late[-10:] = 40
+    found = []
+    for name, each in (("without", values), ("with", np.concatenate([late, values], axis=1))):
+        task = task_of(read(wide_csv(tmp_path / f"{name}.csv", each)), test_from)
+        watched = [Watched(forecaster) for forecaster in FORECASTERS]
+        outcomes = [judge(forecaster, task) for forecaster in watched]
+        found.append(([each.as_bytes() for each in watched], [outcome.rehearsed for outcome in outcomes]))
+        assert task.history.sensors == each.shape[1]
+    assert found[0] == found[1]
+
+
+def test_the_first_row_of_the_test_is_one_of_the_file_where_that_has_gaps(
+    roadcast: Command, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    values, out = speeds(3 * DAY), tmp_path / "out.json"
+    values[DAY // 2 : DAY] = np.nan
+    file, row = wide_csv(tmp_path / "gap.csv", values), DAY + 50
+    begins = []
+    for option in (["--test-from", row], ["--split", row / (2.5 * DAY) + 1e-9]):
+        assert roadcast("backtest", file, "--models", "profile", "--horizons", "1", *option, "--json", out) == 0
+        begins.append(orjson.loads(out.read_bytes())["task"]["test_begins"])
+    assert begins == ["2025-03-04T16:15:00Z"] * 2
+    assert "ticks of test from 2025-03-04 16:15 UTC on" in capsys.readouterr().out
 
 
 def test_what_is_learnt_of_errors_before_the_test_is_the_same_whatever_the_test_is(tmp_path: Path) -> None:

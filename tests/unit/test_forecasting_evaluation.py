@@ -89,6 +89,22 @@ def test_sums_give_what_all_forecasts_at_once_give(span: slice) -> None:
     assert found.ece == pytest.approx(metrics.calibration_error(said, hits))
 
 
+def test_coverage_of_forecasts_of_congestion_is_told_apart() -> None:
+    made, reference = random_issues(), np.full(SENSORS, 40, np.float32)
+    tally = Tally(HORIZONS, SENSORS, reference=reference)
+    for issued in made:
+        tally.add(issued)
+    found = measures(tally, slice(0, 3))
+    point, truth = (
+        np.stack([value[:, :3] for value in each]) for each in zip(*((i.judged.point, i.truth) for i in made))
+    )
+    quantiles = np.stack([issued.judged.quantiles[:, :3] for issued in made]).astype(np.float64)
+    jam = np.where(point < 30, truth, np.nan)
+    for edge, coverage in ((1, found.coverage_80_congested), (0, found.coverage_90_congested)):
+        assert coverage == pytest.approx(metrics.coverage(quantiles[..., edge], quantiles[..., -1 - edge], jam))
+    assert 0 < np.isfinite(jam).sum() < found.count
+
+
 def test_nothing_counted_is_nan() -> None:
     found = measures(Tally(HORIZONS, SENSORS), slice(0, 4))
     assert found.count == 0

@@ -142,6 +142,22 @@ def test_one_fast_sensor_closes_nothing(closer):
     assert heard(closer, [1], 13 * TICK - 1) == []
 
 
+@pytest.mark.parametrize("ahead", [0, 1, 3.5, 5])
+def test_one_fast_clock_does_not_make_the_others_seem_silent(ahead):
+    """One detector's stamps are windows ahead; the others report a moment after each window's end."""
+    closer, closed = Closer(TICK, 30.0), []
+    closer.resume(3 * TICK)
+    heard(closer, [1, 2], 3 * TICK + 1, clock=3 * TICK + 200)
+    for tick in range(4, 9):
+        at = tick * TICK
+        closed += closer.wait(at, now_s=tick)
+        closed += heard(closer, [3], int(at + ahead * TICK), now=tick + 0.1, clock=at + 100)
+        assert tick * TICK not in closed
+        closed += heard(closer, [1, 2], at, now=tick + 0.2, clock=at + 200)
+        assert closed[-1] == at
+    assert closed == [tick * TICK for tick in range(4, 9)]
+
+
 def test_one_silent_sensor_holds_nothing_once_half_are_a_window_further(closer):
     assert heard(closer, [1, 2, 3], 11 * TICK) == []
     assert heard(closer, [1], 12 * TICK) == []

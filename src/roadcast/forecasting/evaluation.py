@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from roadcast.domain.sensor import REFERENCE_PERCENTILE
+from roadcast.flow.congestion import CONGESTED_BELOW
 from roadcast.forecasting.calibration import Calibration, Judged, Tolerance
 from roadcast.forecasting.forecaster import PROBABILITIES, Fitted, Forecaster
 from roadcast.forecasting.graph import Graph
@@ -43,6 +44,14 @@ class Task:
     test_from: int
     tolerance: Tolerance
 
+    def past(self) -> "Task":
+        """What may be learnt from: its ticks, and the sensors up to the last one that was heard in them."""
+        history = self.history.until(self.test_from)
+        heard = np.flatnonzero(~np.isnan(history.of(self.target)).all(axis=0))
+        if not len(heard) or heard[-1] + 1 == history.sensors:
+            return replace(self, history=history)
+        return replace(self, history=replace(history, values=history.values[:, : heard[-1] + 1].copy()))
+
 
 class Issued(NamedTuple):
     """One issue as it would have been served, after `known` ticks, with what came true [S, H]; NaN past the end."""
@@ -68,6 +77,7 @@ def rehearse(forecaster: Forecaster, task: Task) -> Calibration:
     each as it was and with a gap put in, so that forecasts from old readings have errors to be judged by. Ticks without
     any reading are no part of either.
     """
+    task = task.past()
     heard = _heard(task, range(task.test_from))
     split = int(heard[int(len(heard) * (1 - REHEARSED_SHARE))]) if len(heard) else task.test_from
     fitted = forecaster.fit(task.history.until(split), task.graph, task.target, task.horizons)
@@ -135,16 +145,18 @@ class ExampleDay(NamedTuple):
 class Tally:
     """Sums over issues, by horizon [H, …], so that a long test needs no memory of its forecasts.
 
-    sums: [H, MEASURES] and tenths: [H, RELIABILITY, TENTHS] are those of `scoring`; by_sensor: [S, H, 2] how many, and
-    absolute errors; over_time: [(known, covered, count)] of the 80 % interval, three numbers an issue. Of forecasts
-    themselves it keeps only the fans: for each example day the quantiles [ticks, Q] at the longest horizon, NaN where
-    none was issued.
+    sums: [H, MEASURES] and tenths: [H, RELIABILITY, TENTHS] are those of `scoring`; congested: [H, INTERVAL] of the
+    forecasts under CONGESTED_BELOW of `reference` [S]; by_sensor: [S, H, 2] how many, and absolute errors;
+    over_time: [(known, covered, count)] of the 80 % interval, three numbers an issue. Of forecasts themselves it keeps
+    only the fans: for each example day the quantiles [ticks, Q] at the longest horizon, NaN where none was issued.
     """
 
     horizons: int
     sensors: int
     days: Sequence[ExampleDay] = ()
+    reference: NDArray[np.float32] = field(default_factory=lambda: np.empty(0, np.float32))
     sums: NDArray[np.float64] = field(init=False)
+    congested: NDArray[np.float64] = field(init=False)
     tenths: NDArray[np.float64] = field(init=False)
     by_sensor: NDArray[np.float64] = field(init=False)
     over_time: list[tuple[int, int, int]] = field(init=False)
@@ -152,6 +164,7 @@ class Tally:
 
     def __post_init__(self) -> None:
         self.sums = np.zeros((self.horizons, len(MEASURES)))
+        self.congested = np.zeros((self.horizons, len(INTERVAL)))
         self.tenths = np.zeros((self.horizons, len(RELIABILITY), TENTHS))
         self.by_sensor = np.zeros((self.sensors, self.horizons, 2))
         self.over_time = []
@@ -172,6 +185,10 @@ class Tally:
         point = point_sums(judged.point[known].astype(np.float64), truth, group, self.horizons)
         interval = interval_sums(judged.quantiles[known].astype(np.float64), truth, group, self.horizons)
         self.sums += np.concatenate([point, interval], axis=1)
+        if len(self.reference):
+            jam = known & (judged.point < CONGESTED_BELOW * self.reference[:, None])
+            quantiles, came = judged.quantiles[jam].astype(np.float64), issued.truth[jam].astype(np.float64)
+            self.congested += interval_sums(quantiles, came, np.nonzero(jam)[1], self.horizons)
         confidence = judged.confidence[known].astype(np.float64)
         self.tenths += reliability_sums(confidence, within[known], group, self.horizons)
         inside = dict(zip(INTERVAL, interval.sum(axis=0), strict=True))
@@ -186,7 +203,11 @@ class Tally:
 
 @dataclass(frozen=True, slots=True)
 class Measures:
-    """What a forecaster's forecasts were worth, in the target's unit; shares where they are shares."""
+    """What a forecaster's forecasts were worth, in the target's unit; shares where they are shares.
+
+    coverage_80_congested, coverage_90_congested: of forecasts of congestion, which is what can be promised: of what
+    turned out congested the worst surprises are a part.
+    """
 
     count: int
     mae: float
@@ -198,11 +219,14 @@ class Measures:
     winkler_80: float
     winkler_90: float
     ece: float
+    coverage_80_congested: float
+    coverage_90_congested: float
 
 
 def measures(tally: Tally, horizons: slice) -> Measures:
     """Over some horizons together: one for a step, all up to one for the pooled protocol. NaN where nothing counts."""
     summed = dict(zip(MEASURES, tally.sums[horizons].sum(axis=0), strict=True))
+    jam = dict(zip(INTERVAL, tally.congested[horizons].sum(axis=0), strict=True))
     told, said, within = tally.tenths[horizons].sum(axis=0)
     with np.errstate(invalid="ignore", divide="ignore"):
         return Measures(
@@ -216,6 +240,8 @@ def measures(tally: Tally, horizons: slice) -> Measures:
             winkler_80=float(summed["winkler_80"] / summed["interval_n"]),
             winkler_90=float(summed["winkler_90"] / summed["interval_n"]),
             ece=float(np.abs(said - within).sum() / told.sum()),
+            coverage_80_congested=float(jam["covered_80"] / jam["interval_n"]),
+            coverage_90_congested=float(jam["covered_90"] / jam["interval_n"]),
         )
 
 

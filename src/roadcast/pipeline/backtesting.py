@@ -15,11 +15,11 @@ from roadcast.domain.reading import OCCUPANCY, VARIABLES, ReadingBatch, merge
 from roadcast.domain.sensor import Link
 from roadcast.domain.times import DAY_MS
 from roadcast.errors import SourceError
-from roadcast.forecasting.evaluation import ExampleDay, Outcome, Tally, Task, issues, judge_of, rehearse
+from roadcast.forecasting.evaluation import ExampleDay, Outcome, Tally, Task, issues, judge_of, reference_of, rehearse
 from roadcast.forecasting.example_days import example_days
 from roadcast.forecasting.forecaster import Forecaster
 from roadcast.forecasting.graph import Graph
-from roadcast.forecasting.history import History
+from roadcast.forecasting.history import SPEED, History
 from roadcast.windows import tick_end, tick_grid
 
 WINDOW = 12
@@ -33,11 +33,16 @@ MINUTE_MS = 60_000
 
 @dataclass(frozen=True, slots=True)
 class Recording:
-    """A file as regular ticks."""
+    """A file as regular ticks. Sensors come in the order in which they are first heard."""
 
     history: History
     graph: Graph
     codes: Sequence[str]
+
+    @property
+    def rows(self) -> NDArray[np.int64]:
+        """The ticks that hold any reading."""
+        return np.flatnonzero(~np.isnan(self.history.values).all(axis=(1, 2)))
 
 
 def recording(
@@ -66,9 +71,10 @@ def recording(
         batch.sensor, batch.at_ms, batch.values,
         end_ms=int(ends.max()), ticks=ticks, sensors=len(batch.codes), interval_ms=interval_ms,
     )[:, :, [column]] * np.float32(judged_unit(variable))  # fmt: skip
-    history = History(grid, (variable,), int(ends.max()), interval_ms, timezone, holidays)
-    graph = Graph.of(links, {code: i for i, code in enumerate(batch.codes)})
-    return Recording(history, graph, batch.codes)
+    order = np.argsort(np.isnan(grid[:, :, 0]).argmin(axis=0), kind="stable")
+    history = History(grid[:, order], (variable,), int(ends.max()), interval_ms, timezone, holidays)
+    codes = np.array(batch.codes)[order].tolist()
+    return Recording(history, Graph.of(links, {code: i for i, code in enumerate(codes)}), codes)
 
 
 def judged_unit(variable: str) -> int:
@@ -124,11 +130,13 @@ def judge(forecaster: Forecaster, task: Task, days: Sequence[ExampleDay] = ()) -
     """Rehearse, learn from all that may be learnt from, and forecast the rest. Of `days` forecasts are kept."""
     learnt = rehearse(forecaster, task)
     rmse = learnt.rmse()
+    past = task.past()
     began = time.process_time()
-    fitted = forecaster.fit(task.history.until(task.test_from), task.graph, task.target, task.horizons)
+    fitted = forecaster.fit(past.history, task.graph, task.target, task.horizons)
     cpu_s = time.process_time() - began
     peak = peak_mb()
-    tally = Tally(task.horizons, task.history.sensors, days)
+    reference = reference_of(task, task.test_from) if task.target == SPEED else np.empty(0, np.float32)
+    tally = Tally(task.horizons, task.history.sensors, days, reference)
     for issued in issues(fitted, judge_of(forecaster, task, learnt), task, issue_ticks(task)):
         tally.add(issued)
     return Outcome(forecaster.name, rmse, tally, cpu_s, peak)

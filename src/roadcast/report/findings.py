@@ -2,14 +2,16 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from math import isnan
 
+from roadcast.domain.times import from_ms
 from roadcast.forecasting.evaluation import Measures, Outcome, Task, measures
 from roadcast.forecasting.history import VOLUME
 
 UNITS = {"speed": "mph", "volume": "vehicles per interval", "density": "veh/mi", "occupancy": "percent"}
 BEFORE = ("forecaster", "ahead")
-HEADINGS = ("MAE", "RMSE", "MAPE", "bias", "80 %", "90 %", "Winkler", "ECE")
+HEADINGS = ("count", "MAE", "RMSE", "MAPE", "bias", "80 %", "90 %", "Winkler", "ECE")
 """Of `cells`."""
 AFTER = ("CPU-s", "MB")
 """What training took."""
@@ -45,7 +47,13 @@ class Findings:
     @property
     def title(self) -> str:
         """What was judged on what."""
-        return f"{self.name}: {self.task.target}, {len(self.task.history) - self.task.test_from} ticks of test"
+        ticks = len(self.task.history) - self.task.test_from
+        return f"{self.name}: {self.task.target}, {ticks} ticks of test from {self.test_begins:%Y-%m-%d %H:%M} UTC on"
+
+    @property
+    def test_begins(self) -> datetime:
+        """The end of the test's first window."""
+        return from_ms(self.task.history.until(self.task.test_from + 1).end_ms)
 
     @property
     def caption(self) -> str:
@@ -78,6 +86,7 @@ class Findings:
 def cells(found: Measures) -> tuple[str, ...]:
     """Measures under HEADINGS."""
     return (
+        f"{found.count:,}",
         told(found.mae, ".3f"),
         told(found.rmse, ".3f"),
         told(found.mape, ".1%"),
