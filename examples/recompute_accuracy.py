@@ -12,6 +12,7 @@ import io
 import json
 import math
 import sys
+import urllib.error
 import urllib.parse
 import urllib.request
 from collections import defaultdict
@@ -148,7 +149,12 @@ def number(text):
 def ask(base, path, **query):
     """The answer of a route, open."""
     given = urllib.parse.urlencode({name: value for name, value in query.items() if value is not None})
-    return urllib.request.urlopen(f"{base}{path}?{given}", timeout=600)  # noqa: S310 - the address is the user's own
+    try:
+        return urllib.request.urlopen(f"{base}{path}?{given}", timeout=600)  # noqa: S310 - the address is the user's own
+    except urllib.error.HTTPError as error:
+        sys.exit(f"{base}{path}: {json.load(error).get('detail', error)}")
+    except urllib.error.URLError as error:
+        sys.exit(f"{base} does not answer: {error.reason}")
 
 
 def accuracy(base, filters):

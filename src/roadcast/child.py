@@ -27,6 +27,10 @@ class ChildDown(RoadcastError):
     """The child died, failed or took too long, and has been ended."""
 
 
+class ChildSlow(ChildDown):
+    """It took too long."""
+
+
 class Child:
     """Speaks with the child over a pipe, one call at a time. The child ends when this end of the pipe is gone.
 
@@ -82,7 +86,7 @@ class Child:
                     failure, result = await asyncio.shield(exchange)
             except TimeoutError:
                 await self._end(exchange)
-                raise self._down(f"did not {method} within {timeout_s:.0f} s") from None
+                raise ChildSlow(self._down(f"did not {method} within {timeout_s:.0f} s").message) from None
             except (EOFError, OSError) as error:
                 self.stop()
                 raise self._down("died") from error

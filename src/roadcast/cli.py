@@ -153,8 +153,12 @@ class FileOptions:
     timezone: Annotated[str | None, typer.Option(help="Zone of naive stamps; by default TIMEZONE.")] = None
     locations: Annotated[Path | None, typer.Option(help="Sensor locations, where the file has none.")] = None
     distances: Annotated[Path | None, typer.Option(help="Distances between sensors, where the file has none.")] = None
-    speed_unit: Annotated[str, typer.Option(help="Unit of speeds in a CSV: mph or km/h.")] = "mph"
-    density_unit: Annotated[str, typer.Option(help="Unit of densities in a CSV: veh/mi or veh/km.")] = "veh/mi"
+    speed_unit: Annotated[
+        str | None, typer.Option(help="Unit of speeds in a CSV: mph or km/h; by default of UNITS.")
+    ] = None
+    density_unit: Annotated[
+        str | None, typer.Option(help="Unit of densities in a CSV: veh/mi or veh/km; by default of UNITS.")
+    ] = None
     occupancy_unit: Annotated[str, typer.Option(help="Unit of occupancies in a CSV: fraction or percent.")] = "fraction"
     variable: Annotated[str, typer.Option(help="What a wide CSV holds, and what is forecast.")] = "speed"
 
@@ -168,7 +172,9 @@ class FileOptions:
         from roadcast.sources.formats import FormatOptions, open_source  # noqa: PLC0415
 
         given: dict[str, Any] = {**asdict(self), "timezone": self.zone(settings)}
-        options = FormatOptions(**given, zero_is_missing=zero_is_missing, latest_ms=latest_ms(settings))
+        options = FormatOptions(
+            **given, zero_is_missing=zero_is_missing, units=settings.units, latest_ms=latest_ms(settings)
+        )
         return open_source(file, options)
 
 

@@ -51,7 +51,7 @@ from roadcast.store import connect, database_address, embedded_address, opened, 
 SETTLE_S = 60.0
 """How long a replay waits at its end for the last forecast."""
 SETTLE_PAUSE_S = 0.2
-TABLE_WIDTH = 116
+TABLE_WIDTH = 132
 """A backtest's table needs so many characters, whatever the terminal says."""
 
 console = Console(soft_wrap=True)
@@ -304,7 +304,7 @@ def _backtest_row(findings: Findings, outcome: Outcome, step: int) -> dict[str, 
 def _backtest_table(findings: Findings) -> Table:
     table = Table(title=findings.title, caption=findings.caption)
     for name in (*BEFORE, *HEADINGS, *AFTER):
-        table.add_column(name, justify="left" if name == BEFORE[0] else "right")
+        table.add_column(name, justify="left" if name == BEFORE[0] else "right", no_wrap=name == BEFORE[0])
     for outcome in findings.outcomes:
         for step in findings.steps:
             first = step == findings.steps[0]

@@ -2,6 +2,7 @@
 
 import asyncio
 import re
+import time
 from contextlib import asynccontextmanager
 from dataclasses import replace
 
@@ -10,15 +11,17 @@ import psycopg
 import pytest
 from integration.databases import conninfo
 from integration.registry_process import registry_in
+from integration.test_champion import REACH, WHY, at, saved
 from integration.test_pipeline import CODES, INTERVAL, LATER, START, replayed, running, tick
 
+from roadcast.domain.model import MODEL
 from roadcast.domain.reading import ReadingBatch, Source
 from roadcast.domain.times import from_ms, to_ms
 from roadcast.errors import Unavailable
 from roadcast.forecasting.calibration import Tolerance
 from roadcast.forecasting.graph import Graph
 from roadcast.forecasting.history import TARGETS, History
-from roadcast.pipeline import explaining, memory
+from roadcast.pipeline import explaining, forecaster, memory
 from roadcast.pipeline.champion import Throne
 from roadcast.pipeline.forecaster import EngineConfig, ForecasterProcess, Learner
 from roadcast.pipeline.past import Span
@@ -313,3 +316,37 @@ def test_a_forecaster_that_learns_and_cannot_forecast_is_tried_less_and_less(tmp
     pauses, statuses = asyncio.run(go())
     assert [re.search(r"in (\d+) s", said)[1] for said in pauses] == ["1", "2", "5"]
     assert statuses == [Status.OK, Status.DEGRADED, Status.DEGRADED]
+
+
+class Asleep(Learner):
+    def step(self, state):
+        time.sleep(60)
+
+
+class AsleepConfig(EngineConfig):
+    def learner(self):
+        return Asleep(self.engine())
+
+
+@pytest.mark.parametrize(("config", "tries"), [(StuckConfig, 2), (AsleepConfig, 1)])
+def test_a_champion_with_which_nothing_is_forecast_is_left_out(tmp_path, monkeypatch, config, tries):
+    """At once where it makes everyone wait."""
+    monkeypatch.setattr(forecaster, "STEP_TIMEOUT_S", 3.0)
+
+    async def go():
+        board, registry = Board(lambda: from_ms(START)), registry_in(tmp_path)
+        registry.promote(MODEL, saved(registry, 1), at(-1), WHY)
+        process = ForecasterProcess(config(REACH, Tolerance(5, 0.1)), Throne(registry, REACH, 300, board), board)
+        state, found = History(np.full((1, 3, 2), 50, np.float32), TARGETS, START, INTERVAL, "UTC"), []
+        for _ in range(tries):
+            found.append(board.parts[0].status if board.parts else Status.OK)
+            span = Span(0, START, 3, INTERVAL, "UTC")
+            await process.fit(span, no_pieces(), Graph(), np.full(3, 60, np.float32), None, START)
+            assert (await process.step(state)).model == "last_value"
+        process.stop()
+        return found, board.parts[0]
+
+    before, model = asyncio.run(go())
+    assert before == [Status.OK] * tries
+    assert (model.name, model.status) == ("model", Status.DEGRADED)
+    assert model.detail.endswith("fail. The quick forecasters serve.")

@@ -90,6 +90,12 @@ def test_what_the_system_refuses_is_said_with_its_reason(tmp_path: Path) -> None
         FileBlobs(tmp_path).get("a")
 
 
+def test_a_file_in_place_of_the_store_is_no_empty_store(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(Conflict, match="is a folder, or lies in a file"):
+        FileBlobs(tmp_path / "file").names()
+
+
 def test_a_full_disk_is_unavailable_and_keeps_the_old(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     blobs = FileBlobs(tmp_path)
     blobs.put("a", b"old")

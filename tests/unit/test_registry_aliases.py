@@ -117,6 +117,21 @@ def test_only_what_is_named_now_can_be_rolled_back(registry: Registry, versions:
     assert registry.named("network") == b
 
 
+def test_a_change_that_is_missing_is_told_with_a_remedy_that_helps(
+    registry: Registry, versions: list[str], tmp_path: Path
+) -> None:
+    for version in versions[:3]:
+        registry.promote("network", version, hours(1), {})
+    files = sorted(tmp_path.rglob("champion/*.json"))
+    files[1].unlink()
+    with pytest.raises(ModelRefused) as refused:
+        registry.named("network")
+    assert refused.value.remedy is not None
+    assert refused.value.remedy.startswith("Restore the file from a backup; or remove it, and those with higher")
+    files[2].unlink()
+    assert registry.named("network") == versions[0]
+
+
 def test_a_promotion_that_changes_nothing_is_refused(registry: Registry, versions: list[str]) -> None:
     registry.promote("network", versions[0], hours(5), {})
     for at in (5, 6):

@@ -18,7 +18,8 @@ from hypothesis import strategies as st
 from registry_models import FEATURES, NOON, TRAINING, Ticking, forge, model, registry_in
 
 from roadcast import __version__
-from roadcast.errors import Conflict, InvalidInput, NotFound
+from roadcast.blobs.file import FileBlobs
+from roadcast.errors import Conflict, InvalidInput, NotFound, StoreDown
 from roadcast.registry.manifest import ModelRefused
 from roadcast.registry.registry import Model
 
@@ -64,6 +65,22 @@ def test_a_store_that_takes_nothing_is_found_out_without_a_model(tmp_path: Path)
     (tmp_path / "file").touch()
     with pytest.raises(Conflict, match="lies in a file"):
         registry_in(tmp_path / "file").try_saving("network")
+
+
+def test_a_save_that_fails_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A disk that was full is not fuller for it."""
+    put, places = FileBlobs.put, iter(range(2))
+
+    def until_full(blobs: FileBlobs, name: str, content: bytes) -> None:
+        if next(places, None) is None:
+            raise StoreDown("No space left on device.")
+        put(blobs, name, content)
+
+    monkeypatch.setattr(FileBlobs, "put", until_full)
+    with pytest.raises(StoreDown):
+        registry_in(tmp_path).save(model())
+    assert next(places, None) is None
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
 
 
 def test_the_layout_is_the_documented_one(tmp_path: Path) -> None:

@@ -1,15 +1,19 @@
 """What is recognised, and how files are replayed: tick by tick, at a pace."""
 
 import gzip
+import itertools
 import math
 from pathlib import Path
 
+import httpx
 import numpy as np
 import pytest
 
 from roadcast.errors import InvalidInput, SourceError
+from roadcast.sources import replay
 from roadcast.sources.formats import Chunk, FormatOptions, open_source, ticks
 from roadcast.sources.pacing import Pace
+from roadcast.sources.replay import AWAY_PATIENCE_S, BUSY
 
 HEADER = "sensor_id,timestamp,speed\n"
 
@@ -125,3 +129,20 @@ def test_a_file_cut_short_says_so_when_it_is_read(tmp_path: Path) -> None:
     path.unlink()
     with pytest.raises(SourceError, match=r"readings\.csv: No such file"):
         list(source.chunks())
+
+
+def test_a_system_that_is_away_twice_is_waited_for_twice(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Between two starts it answers that it is busy."""
+    answers = iter([None, BUSY, BUSY, None, 200])
+    clock = itertools.count(0, 0.7 * AWAY_PATIENCE_S)
+
+    def answer(_: httpx.Request) -> httpx.Response:
+        status = next(answers)
+        if status is None:
+            raise httpx.ConnectError("refused")
+        return httpx.Response(status, json={"received": 1})
+
+    monkeypatch.setattr(replay, "BUSY_PAUSE_S", 0)
+    monkeypatch.setattr(replay.time, "monotonic", lambda: next(clock))
+    with httpx.Client(base_url="http://road", transport=httpx.MockTransport(answer)) as client:
+        assert replay._post(client, b"[]", "file", 0) == {"received": 1}

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from roadcast.domain.reading import Rejection
 from roadcast.domain.sensor import EXPECTED_CODE, Link, Sensor
+from roadcast.domain.units import Units
 from roadcast.errors import SourceError
 from roadcast.sources.formats import Chunk, FormatOptions, SourceFile, open_source
 
@@ -170,6 +171,14 @@ def test_units_are_converted_counted_and_judged_after_conversion(tmp_path: Path)
         "density veh/km → veh/mi: 1",
         "occupancy percent → fraction: 1",
     ]
+
+
+def test_a_csv_speaks_the_units_of_the_settings_unless_told_otherwise(tmp_path: Path) -> None:
+    path = written(tmp_path, "sensor_id,timestamp,speed,density\nA,2024-05-01T08:00Z,160.9344,10\n")
+    for options, speed in ((FormatOptions(), 160.934), (FormatOptions(units=Units.METRIC), 100)):
+        assert readings(read(path, options)[1])[0][2][0] == speed
+    mph = FormatOptions(units=Units.METRIC, speed_unit="mph", density_unit="veh/mi")
+    assert readings(read(path, mph)[1])[0][2][::2] == [160.934, 10]
 
 
 @pytest.mark.parametrize(

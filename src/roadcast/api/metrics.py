@@ -87,3 +87,7 @@ class _Live(Collector):
         for part in self._context.board.parts:
             family.add_metric([part.name], part.status is not Status.DOWN)
         yield family
+        worse = GaugeMetricFamily("roadcast_part_degraded", "1 while a part is degraded.", labels=["part"])
+        for part in self._context.board.parts:
+            worse.add_metric([part.name], part.status is Status.DEGRADED)
+        yield worse

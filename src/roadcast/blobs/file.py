@@ -51,6 +51,8 @@ class FileBlobs:
         """Walk the folder; files that others put there under names that are none are not ours."""
         top = self._path(folder) if folder else self._root
         with self._failing_as_ours(folder):
+            if self._root.exists() and not self._root.is_dir():
+                raise NotADirectoryError
             paths = [
                 (Path(parent) / file).relative_to(self._root).as_posix()
                 for parent, _, files in os.walk(top, onerror=_raise_unless_gone)

@@ -14,7 +14,7 @@ from roadcast.forecasting.forecaster import Forecaster
 from roadcast.forecasting.forecasters import Added, every_forecaster
 from roadcast.forecasting.trained import Trained, restore
 from roadcast.registry.aliases import Action, Change, named_at
-from roadcast.registry.manifest import ModelRefused, Training
+from roadcast.registry.manifest import TRAIN_ANEW, ModelRefused, Training
 from roadcast.registry.registry import Registry
 from roadcast.services import Board, Status
 
@@ -71,11 +71,11 @@ class Throne:
                 self._version, self._champion, self._retry_s = version, None, inf
                 if version is not None:
                     self._champion = await asyncio.to_thread(self._load, version)
-                self._board.report("model", Status.OK, f"{version} serves" if version else "none is promoted")
+                self._board.report("model", Status.OK, f"{version} is in force" if version else "none is promoted")
         except RoadcastError as error:
             self._retry_s = now_s + RETRY_EVERY_S
-            who = f"{self._version} serves on." if self._champion else "The quick forecasters serve."
-            self._board.report("model", Status.DEGRADED, f"{error.message} {who}", error.remedy)
+            who = f"{self._version} stays in force." if self._champion else "The quick forecasters serve."
+            self._board.report("model", Status.DEGRADED, f"{error.message} {who}", error.remedy or TRAIN_ANEW)
         return self._champion
 
     def distrust(self) -> None:

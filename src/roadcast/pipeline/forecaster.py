@@ -9,7 +9,7 @@ import numpy as np
 import structlog
 from numpy.typing import NDArray
 
-from roadcast.child import Child, ChildDown
+from roadcast.child import Child, ChildDown, ChildSlow
 from roadcast.domain.times import from_ms
 from roadcast.errors import Unavailable
 from roadcast.forecasting.calibration import Tolerance
@@ -33,7 +33,7 @@ EXPLAIN_AGAIN_S = 60
 """After so long it may be asked again what could not be explained: the model may be another by then."""
 FIT_TIMEOUT_S = 900.0
 DOUBTED_AFTER = 2
-"""So many failed steps in a row are blamed on the promoted model, where there is one."""
+"""So many failures in a row are blamed on the promoted model, where there is one."""
 _PAUSES_S = (1, 2, 5, 15, 60, 300)
 
 
@@ -94,7 +94,7 @@ class ForecasterProcess:
         self._fallback = config.engine(LastValue())
         self._retry_at_s = 0.0
         self._failures = 0
-        self._failed_steps = 0
+        self._failed = 0
         self._fitted = ""
 
     @property
@@ -130,6 +130,7 @@ class ForecasterProcess:
             await hand_over(self._child, span, pieces)
             ticks = await self._child.call("fit", graph, reference_speed, past, timeout_s=FIT_TIMEOUT_S)
         except ChildDown as error:
+            self._doubt(error)
             self._down(error)
         else:
             self._fitted = f"fitted on {ticks} ticks of {span.sensors} sensors"
@@ -144,14 +145,12 @@ class ForecasterProcess:
                 await self._adopt(state.end_ms)
                 issue = cast("Issue", await self._child.call("step", state, timeout_s=STEP_TIMEOUT_S))
             except ChildDown as error:
-                self._failed_steps += 1
-                if self._adopted is not None and self._failed_steps >= DOUBTED_AFTER:
-                    self._throne.distrust()
+                self._doubt(error)
                 self._down(error)
             else:
                 if self._failures:  # one that can only be fitted is not well
                     self._board.report("forecaster", Status.OK, self._fitted)
-                self._failures = self._failed_steps = 0
+                self._failures = self._failed = 0
                 return issue
         return replace(self._fallback.step(state), calibrations={})
 
@@ -189,6 +188,12 @@ class ForecasterProcess:
                 return cast("Explained", answer)
         pause_s = max(1, math.ceil(self._retry_at_s - time.monotonic()))
         raise Unavailable("The forecaster's process is not there to explain anything.", retry_after_s=pause_s)
+
+    def _doubt(self, error: ChildDown) -> None:
+        """A promoted model is left out that fails again and again, or makes everyone wait: a fit steps it, too."""
+        self._failed += 1
+        if self._adopted is not None and (self._failed >= DOUBTED_AFTER or isinstance(error, ChildSlow)):
+            self._throne.distrust()
 
     def _down(self, error: ChildDown) -> None:
         """Fall back, and try again after a pause that grows."""

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from roadcast.domain.clock import Feed, FeedClock
+from roadcast.domain.clock import NO_FEED, Feed, FeedClock
 from roadcast.domain.reading import VARIABLES
-from roadcast.domain.times import from_ms, to_ms
+from roadcast.domain.times import from_ms, rfc3339, to_ms
 from roadcast.errors import Unavailable
 from roadcast.forecasting.explanation import Explanation
 from roadcast.forecasting.history import STATE_TICKS, History
@@ -148,6 +148,12 @@ class Predict:
             Unavailable: there are no readings yet.
         """
         newest_ms = await self._newest_tick()
+        if newest_ms is None and self._clock.feed.name != NO_FEED:
+            first_ends = from_ms(self._over_ms + self._config.interval_ms)
+            raise Unavailable(
+                f"No window has closed yet to forecast from: the next one ends at {rfc3339(first_ends)}.",
+                retry_after_s=30,
+            )
         if newest_ms is None or newest_ms <= self._over_ms - STATE_TICKS * self._config.interval_ms:
             raise Unavailable("There are no readings yet to forecast from.", retry_after_s=30)
         issued_ms = self._issued_by(self._clock.feed)

@@ -13,6 +13,8 @@ from roadcast.domain.times import rfc3339
 from roadcast.errors import Conflict, InvalidInput
 from roadcast.registry.manifest import AwareTime, ModelRefused, check_finite
 
+RESTORE = "Restore the file from a backup; or remove it, and those with higher numbers, to undo these changes."
+"""What to do about a change that is damaged or missing."""
 Evidence = dict[str, float | str]
 """Why a change was made: what was measured, by name."""
 
@@ -104,5 +106,4 @@ def decode_change(file: str, document: bytes) -> Change:
     try:
         return msgspec.json.decode(document, type=Change)
     except msgspec.DecodeError as error:
-        remedy = "Restore the file from a backup; or remove it, and those with higher numbers, to undo these changes."
-        raise ModelRefused(file, f"what cannot be read ({error})", "a change of an alias", remedy) from error
+        raise ModelRefused(file, f"what cannot be read ({error})", "a change of an alias", RESTORE) from error

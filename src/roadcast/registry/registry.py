@@ -8,12 +8,13 @@ NAME/trial                            there for a moment before a training, whic
 
 import re
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from roadcast import __version__
 from roadcast.blobs.store import Blobs
-from roadcast.errors import FieldError, InvalidInput, NotFound, Unavailable
+from roadcast.errors import FieldError, InvalidInput, NotFound, RoadcastError, Unavailable
 from roadcast.registry import aliases
 from roadcast.registry.aliases import Action, Alias, Change, Evidence
 from roadcast.registry.manifest import (
@@ -85,9 +86,15 @@ class Registry:
         )
         document = encode_manifest(manifest)
         version = version_of(manifest.created_at, document)
-        for file, content in files.items():
-            self._blobs.put(f"{model.name}/{version}/{file}", content)
-        self._blobs.put(f"{model.name}/{version}/{MANIFEST}", document)
+        written: list[str] = []
+        try:
+            for file, content in {**files, MANIFEST: document}.items():
+                written.append(file)
+                self._blobs.put(f"{model.name}/{version}/{file}", content)
+        except RoadcastError:
+            with suppress(RoadcastError):  # a full disk is not to be kept full by what is of no use
+                self._remove(model.name, version, written)
+            raise
         return version
 
     def load(self, name: str, version: str, features: tuple[str, ...]) -> Model:
@@ -221,7 +228,8 @@ class Registry:
         try:
             return aliases.decode_change(file, self._blobs.get(file))
         except NotFound:
-            raise ModelRefused(file, "no such file", "a change of the alias, since there are later ones") from None
+            expected = "a change of the alias, since there are later ones"
+            raise ModelRefused(file, "no such file", expected, aliases.RESTORE) from None
 
     def _record(
         self,

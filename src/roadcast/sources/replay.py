@@ -124,12 +124,13 @@ def _post(client: httpx.Client, body: bytes, name: str, through_ms: int) -> dict
         try:
             answer = client.post("/api/traffic/readings", content=body, params=parameters)
         except httpx.HTTPError as error:
-            away_since = away_since or time.monotonic()
+            away_since = time.monotonic() if away_since is None else away_since
             if time.monotonic() - away_since > AWAY_PATIENCE_S:
                 raise SourceError(
                     f"{client.base_url} does not answer ({error!r}).", remedy="Start the system, or name it with --url."
                 ) from error
         else:
+            away_since = None
             if answer.is_success:
                 return orjson.loads(answer.content)
             if answer.status_code != BUSY:

@@ -16,6 +16,7 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
+from roadcast.domain.units import Units
 from roadcast.errors import SourceError
 from roadcast.sources.formats.sensor_files import network_beside
 from roadcast.sources.formats.source_file import Chunk, FormatOptions, Notes, SourceFile, expect_codes
@@ -33,7 +34,7 @@ def open_hdf5(path: Path, options: FormatOptions) -> SourceFile:
     """The file's one frame as a source, with the sensors' locations and distances from files beside it."""
     table = _table(path, options.variable)
     network = network_beside(path, options)
-    meaning = options.meaning(zero_is_missing=True)
+    meaning = options.meaning(zero_is_missing=True, units=Units.US)
 
     def read(notes: Notes) -> Iterator[Chunk]:
         network.note_gaps(table.codes, notes)

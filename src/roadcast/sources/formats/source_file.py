@@ -14,6 +14,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 from roadcast.domain.reading import VARIABLES, ReadingBatch, Rejection
 from roadcast.domain.sensor import EXPECTED_CODE, LONGEST_CODE, Link, Sensor, is_code
 from roadcast.domain.times import to_ms
+from roadcast.domain.units import Units
 from roadcast.errors import SourceError
 from roadcast.sources.formats.units import Meaning
 
@@ -33,9 +34,9 @@ class FormatOptions:
     """What a file does not say about itself.
 
     timezone: of stamps without an offset. locations, distances: files that describe the sensors, looked for
-    beside the file where not given. Units: of formats that do not fix their own. variable: what the cells of
-    a table by sensors hold. zero_is_missing: whether 0 is a code for missing; None leaves it to the format.
-    latest_ms: the latest time that a row can have.
+    beside the file where not given. speed_unit, density_unit: of a CSV; by default those of `units`. variable: what
+    the cells of a table by sensors hold. zero_is_missing: whether 0 is a code for missing; None leaves it to the
+    format. latest_ms: the latest time that a row can have.
 
     Raises:
         SourceError: naming the option, its value and what was expected.
@@ -44,11 +45,12 @@ class FormatOptions:
     timezone: str = "UTC"
     locations: Path | None = None
     distances: Path | None = None
-    speed_unit: str = "mph"
-    density_unit: str = "veh/mi"
+    speed_unit: str | None = None
+    density_unit: str | None = None
     occupancy_unit: str = "fraction"
     variable: str = "speed"
     zero_is_missing: bool | None = None
+    units: Units = Units.US
     latest_ms: int = LATEST_MS
 
     def __post_init__(self) -> None:
@@ -65,10 +67,12 @@ class FormatOptions:
         """The time zone of stamps without an offset."""
         return ZoneInfo(self.timezone)
 
-    def meaning(self, *, zero_is_missing: bool) -> Meaning:
-        """What numbers mean in a format that fixes no units; the argument is the format's own code for missing."""
+    def meaning(self, *, zero_is_missing: bool, units: Units | None = None) -> Meaning:
+        """What numbers mean in a format that fixes no units; zero_is_missing, units: where nothing is said."""
         zero = zero_is_missing if self.zero_is_missing is None else self.zero_is_missing
-        return Meaning(self.speed_unit, "vehicles", self.density_unit, self.occupancy_unit, zero)
+        usual = self.units if units is None else units
+        speed, density = self.speed_unit or usual.speed_unit, self.density_unit or usual.density_unit
+        return Meaning(speed, "vehicles", density, self.occupancy_unit, zero)
 
 
 @dataclass(frozen=True, slots=True)
