@@ -1,11 +1,15 @@
 """Forecasters of installed packages: each is an entry point, a factory or an instance, and keeps our contract.
 
-What does not is left out, with one line that says why: a package of others never ends a command of ours.
+What does not is left out, with one line that says why: a package of others never ends a command of ours, nor holds it
+up. It is tried in a process of its own before it is let in.
 """
 
+import os
 import time
 from collections.abc import Callable, Iterable
 from importlib.metadata import EntryPoint, entry_points
+from multiprocessing import get_context
+from multiprocessing.connection import Connection
 from typing import cast
 
 from roadcast.domain.forecast import LONGEST_MINUTES
@@ -20,6 +24,8 @@ GROUP = "roadcast.forecasters"
 TAKEN = frozenset({*COSTS, "champion"})
 """The names of ours, whether they work here or not, and of the place that they contend for."""
 TIMED_SENSORS, TIMED_DAYS, RUNS = 50, 2, 3
+PATIENCE_S = 60.0
+"""Whoever is not imported, made and checked by then is left out."""
 
 
 def load(refused: Callable[[str], None], points: Iterable[EntryPoint] | None = None) -> list[Added]:
@@ -27,25 +33,66 @@ def load(refused: Callable[[str], None], points: Iterable[EntryPoint] | None = N
     added: dict[str, Added] = {}
     for point in sorted(entry_points(group=GROUP) if points is None else points, key=lambda point: point.name):
         try:
-            found = _checked(point)
-            name = found.forecaster.name
+            cost = _tried(point)
+            forecaster = _made(point)
+            name = forecaster.name
             if name in TAKEN or name in added:
                 raise ValueError(f"the name {name} is taken")
         except (Exception, SystemExit) as error:  # noqa: BLE001 - the code of others may raise anything
-            reason = " ".join((str(error) if isinstance(error, AssertionError | ValueError) else repr(error)).split())
-            refused(f"forecaster {point.name} ({point.value}) is left out: {reason}")
+            refused(f"forecaster {point.name} ({point.value}) is left out: {_reason(error)}")
         else:
-            added[name] = found
+            added[name] = Added(forecaster, cost)
     return list(added.values())
 
 
-def _checked(point: EntryPoint) -> Added:
+def _made(point: EntryPoint) -> Forecaster:
     loaded: object = point.load()
     is_factory = isinstance(loaded, type) or not hasattr(loaded, "fit")
-    forecaster = cast("Forecaster", cast("Callable[[], object]", loaded)() if is_factory else loaded)
-    for promise in AT_LOAD:
-        promise(forecaster)
-    return Added(forecaster, _cost(forecaster))
+    return cast("Forecaster", cast("Callable[[], object]", loaded)() if is_factory else loaded)
+
+
+def _reason(error: BaseException) -> str:
+    return " ".join((str(error) if isinstance(error, AssertionError | ValueError) else repr(error)).split())
+
+
+def _tried(point: EntryPoint) -> Cost:
+    """What it costs, by a process that imports, makes and checks it.
+
+    Raises:
+        ValueError: it does not keep the contract, takes too long, or ends its process.
+    """
+    context = get_context("spawn")
+    ours, theirs = context.Pipe(duplex=False)
+    process = context.Process(target=_try, args=(theirs, point), daemon=True)
+    process.start()
+    theirs.close()
+    try:
+        if not ours.poll(PATIENCE_S):
+            raise ValueError(f"it was not ready within {PATIENCE_S:g} s")
+        found = ours.recv()
+    except EOFError:
+        process.join(PATIENCE_S)
+        raise ValueError(f"it ended its process (exit code {process.exitcode})") from None
+    finally:
+        process.kill()
+        process.join()
+        ours.close()
+    if isinstance(found, str):
+        raise ValueError(found)
+    return cast("Cost", found)
+
+
+def _try(pipe: Connection, point: EntryPoint) -> None:
+    """The process: what it prints is nobody's."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+    try:
+        forecaster = _made(point)
+        for promise in AT_LOAD:
+            promise(forecaster)
+        found: Cost | str = _cost(forecaster)
+    except (Exception, SystemExit) as error:  # noqa: BLE001 - the code of others may raise anything
+        found = _reason(error)
+    pipe.send(found)
 
 
 def _cost(forecaster: Forecaster) -> Cost:

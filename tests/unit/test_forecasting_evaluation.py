@@ -90,8 +90,8 @@ def test_sums_give_what_all_forecasts_at_once_give(span: slice) -> None:
 
 
 def test_coverage_of_forecasts_of_congestion_is_told_apart() -> None:
-    made, reference = random_issues(), np.full(SENSORS, 40, np.float32)
-    tally = Tally(HORIZONS, SENSORS, reference=reference)
+    made = random_issues()
+    tally = Tally(HORIZONS, SENSORS, congested_under=np.full(SENSORS, 30, np.float32))
     for issued in made:
         tally.add(issued)
     found = measures(tally, slice(0, 3))

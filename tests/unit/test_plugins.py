@@ -9,6 +9,7 @@ import pytest
 from unit.test_trainer import given, judged
 from unit.waves import DAY, history_of, speeds
 
+from roadcast import plugins
 from roadcast.blobs.file import FileBlobs
 from roadcast.forecasting.contract import PROMISES, Promise
 from roadcast.forecasting.forecasters import Added
@@ -20,6 +21,9 @@ from roadcast.registry.registry import Registry
 
 EXAMPLE = Path(__file__).resolve().parents[2] / "examples" / "forecaster-plugin"
 BROKEN = """
+import os
+import time
+
 from roadcast.forecasting.last_value import LastValue
 
 instance = LastValue("of_last_value")
@@ -30,6 +34,13 @@ nothing = None
 
 def leaves():
     raise SystemExit(3)
+
+def hangs():
+    time.sleep(60)
+
+def ends():
+    print("not to be read")
+    os._exit(7)
 
 def raises():
     raise RuntimeError("two\\nlines")
@@ -59,6 +70,13 @@ def loaded(*values: str) -> tuple[list[Added], list[str]]:
     return load(refused.append, reversed(points)), refused
 
 
+def test_whoever_is_not_ready_in_time_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(plugins, "PATIENCE_S", 5.0)
+    added, refused = loaded("broken_plugins:hangs")
+    assert added == []
+    assert refused == ["forecaster a (broken_plugins:hangs) is left out: it was not ready within 5 s"]
+
+
 def test_factories_and_instances_are_taken_with_what_they_cost() -> None:
     added, refused = loaded("weekly_naive:WeeklyNaive", "broken_plugins:instance")
     assert refused == []
@@ -74,6 +92,7 @@ def test_factories_and_instances_are_taken_with_what_they_cost() -> None:
         ("unreadable_plugin:any", "SyntaxError"),
         ("broken_plugins:nothing", "TypeError"),
         ("broken_plugins:leaves", "SystemExit(3)"),
+        ("broken_plugins:ends", "it ended its process (exit code 7)"),
         ("broken_plugins:raises", r"RuntimeError('two\nlines')"),
         ("builtins:dict", "has a name: raised AttributeError"),
         (

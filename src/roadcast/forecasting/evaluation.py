@@ -8,7 +8,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from roadcast.domain.sensor import REFERENCE_PERCENTILE
-from roadcast.flow.congestion import CONGESTED_BELOW
 from roadcast.forecasting.calibration import Calibration, Judged, Tolerance
 from roadcast.forecasting.forecaster import PROBABILITIES, Fitted, Forecaster
 from roadcast.forecasting.graph import Graph
@@ -146,7 +145,7 @@ class Tally:
     """Sums over issues, by horizon [H, …], so that a long test needs no memory of its forecasts.
 
     sums: [H, MEASURES] and tenths: [H, RELIABILITY, TENTHS] are those of `scoring`; congested: [H, INTERVAL] of the
-    forecasts under CONGESTED_BELOW of `reference` [S]; by_sensor: [S, H, 2] how many, and absolute errors;
+    forecasts that are of congestion, under `congested_under` [S]; by_sensor: [S, H, 2] how many, and absolute errors;
     over_time: [(known, covered, count)] of the 80 % interval, three numbers an issue. Of forecasts themselves it keeps
     only the fans: for each example day the quantiles [ticks, Q] at the longest horizon, NaN where none was issued.
     """
@@ -154,7 +153,7 @@ class Tally:
     horizons: int
     sensors: int
     days: Sequence[ExampleDay] = ()
-    reference: NDArray[np.float32] = field(default_factory=lambda: np.empty(0, np.float32))
+    congested_under: NDArray[np.float32] = field(default_factory=lambda: np.empty(0, np.float32))
     sums: NDArray[np.float64] = field(init=False)
     congested: NDArray[np.float64] = field(init=False)
     tenths: NDArray[np.float64] = field(init=False)
@@ -185,8 +184,8 @@ class Tally:
         point = point_sums(judged.point[known].astype(np.float64), truth, group, self.horizons)
         interval = interval_sums(judged.quantiles[known].astype(np.float64), truth, group, self.horizons)
         self.sums += np.concatenate([point, interval], axis=1)
-        if len(self.reference):
-            jam = known & (judged.point < CONGESTED_BELOW * self.reference[:, None])
+        if len(self.congested_under):
+            jam = known & (judged.point < self.congested_under[:, None])
             quantiles, came = judged.quantiles[jam].astype(np.float64), issued.truth[jam].astype(np.float64)
             self.congested += interval_sums(quantiles, came, np.nonzero(jam)[1], self.horizons)
         confidence = judged.confidence[known].astype(np.float64)

@@ -15,6 +15,7 @@ from roadcast.domain.reading import OCCUPANCY, VARIABLES, ReadingBatch, merge
 from roadcast.domain.sensor import Link
 from roadcast.domain.times import DAY_MS
 from roadcast.errors import SourceError
+from roadcast.flow.congestion import CONGESTED_BELOW
 from roadcast.forecasting.evaluation import ExampleDay, Outcome, Tally, Task, issues, judge_of, reference_of, rehearse
 from roadcast.forecasting.example_days import example_days
 from roadcast.forecasting.forecaster import Forecaster
@@ -135,8 +136,10 @@ def judge(forecaster: Forecaster, task: Task, days: Sequence[ExampleDay] = ()) -
     fitted = forecaster.fit(past.history, task.graph, task.target, task.horizons)
     cpu_s = time.process_time() - began
     peak = peak_mb()
-    reference = reference_of(task, task.test_from) if task.target == SPEED else np.empty(0, np.float32)
-    tally = Tally(task.horizons, task.history.sensors, days, reference)
+    congested_under = np.empty(0, np.float32)
+    if task.target == SPEED:
+        congested_under = reference_of(task, task.test_from) * np.float32(CONGESTED_BELOW)
+    tally = Tally(task.horizons, task.history.sensors, days, congested_under)
     for issued in issues(fitted, judge_of(forecaster, task, learnt), task, issue_ticks(task)):
         tally.add(issued)
     return Outcome(forecaster.name, rmse, tally, cpu_s, peak)
