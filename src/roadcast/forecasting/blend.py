@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 
 from roadcast.domain.times import DAY_MS
 from roadcast.forecasting.boosting import FittedBoosting, GradientBoosting
+from roadcast.forecasting.calibration import in_order
 from roadcast.forecasting.forecaster import MEDIAN, PROBABILITIES, Fitted, Forecast
 from roadcast.forecasting.graph import Graph
 from roadcast.forecasting.graph_mlp import FittedMlp, GraphMlp
@@ -68,7 +69,7 @@ class FittedBlend:
         """The last value where nothing is typical yet."""
         quantiles = self.net.quantiles(state)
         drawn = self.weights * (self.trees.forecast(state).median - quantiles[:, :, MEDIAN])
-        quantiles = _in_order(np.maximum(quantiles + drawn[:, :, None] * FOLLOWING, 0))
+        quantiles = in_order(np.maximum(quantiles + drawn[:, :, None] * FOLLOWING, 0))
         return Forecast(np.ascontiguousarray(quantiles[:, :, MEDIAN]), quantiles)
 
     def parts(self) -> Parts:
@@ -89,13 +90,6 @@ def least_squares_weights(
     square = np.sum(gap * gap, axis=(0, 1))
     share = np.divide(np.sum(gap * error, axis=(0, 1)), square, out=np.zeros_like(square), where=square > 0)
     return np.clip(share, 0, 1).astype(np.float32)
-
-
-def _in_order(quantiles: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Those that the median has passed go along with it."""
-    below = np.minimum.accumulate(quantiles[:, :, MEDIAN::-1], axis=2)[:, :, ::-1]
-    above = np.maximum.accumulate(quantiles[:, :, MEDIAN:], axis=2)
-    return np.concatenate([below, above[:, :, 1:]], axis=2)
 
 
 def _medians(fitted: Fitted, states: list[History]) -> NDArray[np.float32]:

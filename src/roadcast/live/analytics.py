@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from typing_extensions import TypedDict
 
 from roadcast.domain.sensor import Sensor
-from roadcast.domain.times import DAY_MS, HOUR_MS, from_ms, to_ms, utc_offset_ms
+from roadcast.domain.times import HOUR_MS, from_ms, to_ms
 from roadcast.domain.units import Units
 from roadcast.flow.congestion import CONGESTED_BELOW, SCHEME, CongestionLevel, level
 from roadcast.flow.trend import CONFIDENCE, trend
@@ -32,7 +32,7 @@ from roadcast.live.documents import (
 from roadcast.storage import readings, rollups
 from roadcast.storage.engine import Reader
 from roadcast.storage.readings import Rows
-from roadcast.windows import SUMS, Totals, group, local_day, row_sums
+from roadcast.windows import SUMS, Totals, group, local_day, local_hour, row_sums
 
 COMPLETE_SHARE = 0.75
 """A day is complete when at least this share of its windows hold readings."""
@@ -217,7 +217,7 @@ class Analyst:
             weekdays = await rollups.by_part(self.reader, "isodow", since, self.until, self.timezone)
         else:
             rows = await self._rows(since, self.subject)
-            hours = self._grouped(rows, _local_hour(rows.ts_ms, self.timezone))
+            hours = self._grouped(rows, local_hour(rows.ts_ms, self.timezone) % 24)
             weekdays = self._grouped(rows, (local_day(rows.ts_ms, self.timezone) + _THURSDAY) % 7 + 1)
         overall = add_up(totals for _, totals in weekdays)
         hours, weekdays = weighted_as(overall, hours), weighted_as(overall, weekdays)
@@ -358,9 +358,3 @@ def _congested(totals: Totals) -> bool:
 def _slowest(parts: Iterable[tuple[int, Totals]]) -> int | None:
     speeds = {part: totals.speed for part, totals in parts if totals.speed is not None}
     return min(speeds, key=speeds.__getitem__, default=None)
-
-
-def _local_hour(at_ms: NDArray[np.int64], timezone: str) -> NDArray[np.int64]:
-    """The local hour of the interval that ends at each time."""
-    before_ms = at_ms - 1
-    return (before_ms + utc_offset_ms(before_ms, timezone)) % DAY_MS // HOUR_MS

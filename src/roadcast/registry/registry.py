@@ -48,11 +48,6 @@ class Model:
     training: Training
     parts: Mapping[str, Value]
 
-    def under(self, folder: str) -> dict[str, Value]:
-        """The parts in a folder, by their names in it."""
-        start = f"{folder}/"
-        return {name.removeprefix(start): value for name, value in self.parts.items() if name.startswith(start)}
-
 
 class Registry:
     """Saves, loads and names versions. `now` gives the times of saving and of recording a change.

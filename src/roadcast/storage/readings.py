@@ -367,11 +367,6 @@ async def page(
     return await _fetch(reader, select, parameters)
 
 
-async def one(reader: Reader, sensor_no: int, ts: datetime) -> Rows:
-    """The reading of one sensor at one time, as zero or one row."""
-    return await _copy(reader, "ts = %(ts)s AND sensor_no = %(sensor)s", ts=ts, sensor=sensor_no)
-
-
 async def forget_rest(writer: Writer, day: date) -> None:
     """Delete what belongs to the readings of UTC days before `day`, whose partitions are dropped.
 
