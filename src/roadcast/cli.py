@@ -132,7 +132,7 @@ def health(
     for part in found.parts:
         table.add_row(part.name, part.status, part.since, part.detail, part.remedy)
     Console().print(table)
-    raise typer.Exit(0 if found.status in {"ok", "healthy", "starting"} else 1)
+    raise typer.Exit(0 if found.status in {"ok", "starting"} else 1)
 
 
 FileArgument = Annotated[Path, typer.Argument(help="The file.")]

@@ -80,6 +80,35 @@ def test_a_history_that_comes_after_the_start_is_not_left_until_tomorrow(address
     assert (soon, len(versions)) == ([], 1)
 
 
+def test_whoever_is_overtaken_trains_again_beside_the_new_champion(address, tmp_path):
+    """Somebody promotes another version while it trains."""
+
+    async def go():
+        async with connected(address) as database:
+            await store(database, 0, speeds(3 * DAY))
+            retraining, registry = service(database, tmp_path)
+            other, hear = saved(registry, 1), retraining._hear
+
+            def meanwhile(step):
+                hear(step)
+                if step.name == "saving":
+                    registry.promote(MODEL, other, END - timedelta(hours=1), WHY)
+
+            retraining._hear = meanwhile
+            await retraining.look()
+            overtaken = part(retraining).detail, registry.named(MODEL) == other
+            retraining._hear = hear
+            due = await retraining._due(None, time(3))
+            await retraining.look()
+            return overtaken, due, retraining.counts["trainings"], await retraining._due(None, time(3))
+
+    (said, stays), due, trainings, after = asyncio.run(go())
+    assert "was promoted meanwhile" in said
+    assert stays
+    assert due == "none was trained yet"
+    assert (trainings, after) == (2, "")
+
+
 def test_it_does_not_learn_from_a_replay_nor_where_it_is_told_not_to(address, tmp_path):
     async def go():
         async with connected(address) as database:

@@ -186,7 +186,8 @@ class Retraining:
                 "training_done", version=report.version, promoted=report.serves_from is not None, why=report.reason,
                 seconds=round(report.seconds, 1), cpu_s=round(report.cost.cpu_s, 1), mb=round(report.cost.peak_mb),
             )  # fmt: skip
-            await self._is_done(at)
+            if not report.overtaken:  # else it is judged beside who serves now
+                await self._is_done(at)
             await asyncio.to_thread(self._registry.prune, MODEL, KEPT_VERSIONS)
 
     async def _is_done(self, at: datetime) -> None:

@@ -89,13 +89,17 @@ class Cost(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """What became of a training: the version, from when on it serves, if it does, and why, or why not."""
+    """What became of a training: the version, from when on it serves, if it does, and why, or why not.
+
+    overtaken: it had deserved the place, which somebody else took meanwhile.
+    """
 
     version: str
     training: Training
     verdict: Verdict
     serves_from: datetime | None
     reason: str
+    overtaken: bool
     seconds: float
     cost: Cost
 
@@ -240,11 +244,13 @@ async def train(
     version = await asyncio.to_thread(registry.save, model)
     heard(Step("saved", 1, 1))
     serves_from, reason = None, " ".join(filter(None, (f"{verdict.reason}.", incumbent.refused)))
-    if verdict.deserves and config.promotes:
+    contends = verdict.deserves and config.promotes
+    if contends:
         at = from_ms(await newest_window(database, wall(), config.interval_ms) or end_ms)
         found = evidence(verdict, incumbent.version) | {"reason": reason}
         serves_from, reason = await asyncio.to_thread(_promote, registry, version, incumbent, at, found)
-    return Report(version, model.training, verdict, serves_from, reason, time.monotonic() - began, cost)
+    overtaken = contends and serves_from is None
+    return Report(version, model.training, verdict, serves_from, reason, overtaken, time.monotonic() - began, cost)
 
 
 def _trainer(config: TrainingConfig) -> Trainer:
