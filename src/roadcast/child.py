@@ -86,7 +86,7 @@ class Child:
                     failure, result = await asyncio.shield(exchange)
             except TimeoutError:
                 await self._end(exchange)
-                raise ChildSlow(self._down(f"did not {method} within {timeout_s:.0f} s").message) from None
+                raise self._down(f"did not {method} within {timeout_s:.0f} s", ChildSlow) from None
             except (EOFError, OSError) as error:
                 self.stop()
                 raise self._down("died") from error
@@ -107,10 +107,10 @@ class Child:
             exchange.exception()
         self.stop()
 
-    def _down(self, reason: str) -> ChildDown:
+    def _down(self, reason: str, kind: type[ChildDown] = ChildDown) -> ChildDown:
         self.deaths += 1
         log.error("child_down", child=self._name, reason=reason)
-        return ChildDown(f"the {self._name}'s process {reason}")
+        return kind(f"the {self._name}'s process {reason}")
 
 
 def peak_mb() -> float:

@@ -21,7 +21,6 @@ from roadcast.forecasting.forecasters import Added
 from roadcast.forecasting.training import Verdict, gain
 from roadcast.pipeline.champion import load_version
 from roadcast.pipeline.past import FIT_DAYS, newest_window
-from roadcast.pipeline.retraining import KEPT_VERSIONS
 from roadcast.pipeline.training import READING, Report, Step, TrainingConfig, train
 from roadcast.registry.aliases import Change
 from roadcast.registry.manifest import Manifest, ModelRefused, Training
@@ -76,10 +75,7 @@ def train_model(settings: Settings, wish: TrainWish) -> None:
 
 async def _train(settings: Settings, address: Address, config: TrainingConfig, progress: "_Progress") -> Report:
     async with opened(settings, address) as database:
-        found = registry(settings)
-        report = await train(database, found, config, heard=progress.hear)
-        found.prune(MODEL, KEPT_VERSIONS)
-        return report
+        return await train(database, registry(settings), config, heard=progress.hear)
 
 
 class _Progress(Progress):

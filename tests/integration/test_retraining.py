@@ -139,15 +139,21 @@ async def known(database, champion, naive, until=END):
         await marks.set_mark(writer, marks.TRAINED, until)
 
 
+def promoted_twice(database, models):
+    """The service, its registry, and two versions of which the second one is in force."""
+    retraining, registry = service(database, models)
+    first, second = saved(registry, 1), saved(registry, 2)
+    registry.promote(MODEL, first, END - timedelta(days=9), WHY)
+    registry.promote(MODEL, second, END - timedelta(days=2), WHY)
+    return retraining, registry, first, second
+
+
 def test_a_promotion_that_cannot_be_taken_back_is_told_and_training_goes_on(address, tmp_path):
     """The version before was lost."""
 
     async def go():
         async with connected(address) as database:
-            retraining, registry = service(database, tmp_path)
-            first, second = saved(registry, 1), saved(registry, 2)
-            registry.promote(MODEL, first, END - timedelta(days=9), WHY)
-            registry.promote(MODEL, second, END - timedelta(days=2), WHY)
+            retraining, registry, first, second = promoted_twice(database, tmp_path)
             shutil.rmtree(tmp_path / MODEL / first)
             await known(database, champion=5, naive=4)
             await retraining.look()
@@ -162,10 +168,7 @@ def test_a_promotion_that_cannot_be_taken_back_is_told_and_training_goes_on(addr
 def test_a_promotion_that_turned_out_worse_is_taken_back(address, tmp_path):
     async def go():
         async with connected(address) as database:
-            retraining, registry = service(database, tmp_path)
-            first, second = saved(registry, 1), saved(registry, 2)
-            registry.promote(MODEL, first, END - timedelta(days=9), WHY)
-            registry.promote(MODEL, second, END - timedelta(days=2), WHY)
+            retraining, registry, first, second = promoted_twice(database, tmp_path)
             await known(database, champion=3, naive=4)
             await retraining.look()
             kept = registry.named(MODEL)

@@ -83,11 +83,9 @@ class _Live(Collector):
             yield GaugeMetricFamily("roadcast_newest_reading_age_seconds", "Age of the newest reading.", age_s)
 
     def _parts(self) -> Iterator[Metric]:
-        family = GaugeMetricFamily("roadcast_part_up", "1 while a part serves.", labels=["part"])
+        up = GaugeMetricFamily("roadcast_part_up", "1 while a part serves.", labels=["part"])
+        degraded = GaugeMetricFamily("roadcast_part_degraded", "1 while a part is degraded.", labels=["part"])
         for part in self._context.board.parts:
-            family.add_metric([part.name], part.status is not Status.DOWN)
-        yield family
-        worse = GaugeMetricFamily("roadcast_part_degraded", "1 while a part is degraded.", labels=["part"])
-        for part in self._context.board.parts:
-            worse.add_metric([part.name], part.status is Status.DEGRADED)
-        yield worse
+            up.add_metric([part.name], part.status is not Status.DOWN)
+            degraded.add_metric([part.name], part.status is Status.DEGRADED)
+        yield from (up, degraded)

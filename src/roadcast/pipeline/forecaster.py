@@ -94,7 +94,7 @@ class ForecasterProcess:
         self._fallback = config.engine(LastValue())
         self._retry_at_s = 0.0
         self._failures = 0
-        self._failed = 0
+        self._doubts = 0
         self._fitted = ""
 
     @property
@@ -150,7 +150,7 @@ class ForecasterProcess:
             else:
                 if self._failures:  # one that can only be fitted is not well
                     self._board.report("forecaster", Status.OK, self._fitted)
-                self._failures = self._failed = 0
+                self._failures = self._doubts = 0
                 return issue
         return replace(self._fallback.step(state), calibrations={})
 
@@ -191,8 +191,8 @@ class ForecasterProcess:
 
     def _doubt(self, error: ChildDown) -> None:
         """A promoted model is left out that fails again and again, or makes everyone wait: a fit steps it, too."""
-        self._failed += 1
-        if self._adopted is not None and (self._failed >= DOUBTED_AFTER or isinstance(error, ChildSlow)):
+        self._doubts += 1
+        if self._adopted is not None and (self._doubts >= DOUBTED_AFTER or isinstance(error, ChildSlow)):
             self._throne.distrust()
 
     def _down(self, error: ChildDown) -> None:

@@ -4,7 +4,7 @@ Whoever reads it holds no more than a piece of it.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -138,12 +138,17 @@ async def hand_over(child: Child, span: Span, pieces: Pieces, done: Callable[[in
     done(span.ticks)
 
 
+def parts_of(ticks: int, sensors: int, end_ms: int, interval_ms: int) -> Iterator[tuple[int, int, int]]:
+    """Parts of a history up to `end_ms`, of READ_CELLS at most: each one's first tick, how many, and its end."""
+    step = max(1, READ_CELLS // max(sensors, 1))
+    for first in range(0, ticks, step):
+        count = min(step, ticks - first)
+        yield first, count, end_ms - (ticks - first - count) * interval_ms
+
+
 async def read_pieces(database: Database, span: Span) -> Pieces:
     """A history, piece by piece; a piece without readings is left out."""
-    step = max(1, READ_CELLS // max(span.sensors, 1))
-    for first in range(0, span.ticks, step):
-        ticks = min(step, span.ticks - first)
-        end_ms = span.end_ms - (span.ticks - first - ticks) * span.interval_ms
+    for first, ticks, end_ms in parts_of(span.ticks, span.sensors, span.end_ms, span.interval_ms):
         async with database.read() as reader:
             rows = await readings.between(reader, end_ms - ticks * span.interval_ms, end_ms)
         if len(rows):

@@ -14,7 +14,7 @@ from roadcast.domain.reading import OCCUPANCY, SPEED, ReadingBatch
 from roadcast.domain.sensor import Sensor, free_speeds
 from roadcast.domain.times import DAY_MS, EPOCH, HOUR_MS, from_ms, to_ms, utc_offset_ms
 from roadcast.flow.congestion import CONGESTED_BELOW, light_speeds, reference_speed
-from roadcast.pipeline.past import READ_CELLS
+from roadcast.pipeline.past import parts_of
 from roadcast.storage import marks, readings, rollups, sensors
 from roadcast.storage.engine import BULK_TIMEOUT_S, Database, Reader, Writer
 from roadcast.storage.partitions import Partitions
@@ -224,12 +224,10 @@ async def _light_speeds(reader: Reader, numbers: Sequence[int], interval_ms: int
     light = np.full((ticks, len(numbers)), np.nan, np.float32)
     column = np.zeros(max(numbers) + 1, np.int32)
     column[numbers] = np.arange(len(numbers))
-    step = max(1, READ_CELLS // len(numbers))
-    for last in range(ticks, 0, -step):
-        n, end_ms = min(step, last), until_ms - (ticks - last) * interval_ms
+    for first, n, end_ms in parts_of(ticks, len(numbers), until_ms, interval_ms):
         rows = await readings.between(reader, end_ms - n * interval_ms, end_ms, numbers)
         if len(rows):
-            light[last - n : last] = await asyncio.to_thread(_light, rows, column, end_ms, n, interval_ms)
+            light[first : first + n] = await asyncio.to_thread(_light, rows, column, end_ms, n, interval_ms)
     return light
 
 

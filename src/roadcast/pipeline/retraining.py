@@ -36,7 +36,6 @@ DRIFTED = 0.5
 """Errors have drifted when the skill against the naive forecasters is under this share of what it was judged at."""
 REST = timedelta(hours=6)
 """What drifts is trained anew no sooner than so long after the last training."""
-KEPT_VERSIONS = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,7 +187,6 @@ class Retraining:
             )  # fmt: skip
             if not report.overtaken:  # else it is judged beside who serves now
                 await self._is_done(at)
-            await asyncio.to_thread(self._registry.prune, MODEL, KEPT_VERSIONS)
 
     async def _is_done(self, at: datetime) -> None:
         """Whatever came of it, the next one is tomorrow's."""

@@ -33,6 +33,7 @@ from roadcast.registry.registry import Model, Registry
 from roadcast.storage import rollups
 from roadcast.storage.engine import Database
 
+KEPT_VERSIONS = 10
 NICE = 10
 """A training gives way to whoever serves."""
 STEP_TIMEOUT_S = 14_400.0
@@ -217,7 +218,7 @@ async def train(
     wall: Callable[[], datetime] = wall_clock,
     heard: Heard = lambda _: None,
 ) -> Report:
-    """Train on what is stored; save the best candidate, and promote it where it deserves that.
+    """Train on what is stored; save the best candidate, promote it where it deserves that, and prune the versions.
 
     A promotion takes effect at the newest window that the feed has come to by then. `heard` hears of each step when it
     begins.
@@ -249,6 +250,7 @@ async def train(
         at = from_ms(await newest_window(database, wall(), config.interval_ms) or end_ms)
         found = evidence(verdict, incumbent.version) | {"reason": reason}
         serves_from, reason = await asyncio.to_thread(_promote, registry, version, incumbent, at, found)
+    await asyncio.to_thread(registry.prune, MODEL, KEPT_VERSIONS)
     overtaken = contends and serves_from is None
     return Report(version, model.training, verdict, serves_from, reason, overtaken, time.monotonic() - began, cost)
 
