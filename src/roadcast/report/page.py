@@ -72,6 +72,7 @@ def _account(findings: Findings) -> str:
 def _legend(findings: Findings) -> str:
     how = "over all steps up to the horizon" if findings.pooled else "of the step alone"
     return (
+        "count: how many targets; "
         f"MAE, RMSE, bias (forecast − truth) and the Winkler scores of the 80 % and 90 % intervals in {findings.unit}, "
         f"{how}; 80 % and 90 %: shares of targets within these intervals; ECE: by how much confidence was wrong that "
         f"an error is at most {findings.tolerance}; "
